@@ -1,0 +1,1 @@
+"""The isolation engine: an OCI runtime on the standard library alone."""

@@ -1,0 +1,92 @@
+"""Files that appear whole or not at all, and trees that are removed without leaving them."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+    """Replace the file at `path` by `data`: write, fsync, rename, fsync of the folder.
+
+    A reader sees the old content or the new, never a part. With `durable=False` the two fsyncs are left out,
+    for records that a power cut may lose because what they describe does not survive it either.
+    """
+    draft = f"{path}.{os.urandom(6).hex()}.draft"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(draft, path)
+    except BaseException:
+        discard(draft)
+        raise
+    if durable:
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Make the entries of the folder at `path` survive a power cut."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def discard(path: str) -> None:
+    """Unlink `path`; one that is gone already is discarded already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove_tree(path: str) -> None:
+    """Remove `path` and all below it, by directory descriptor, following no link and crossing no mount.
+
+    A path that does not exist is removed already. Raises OSError (EXDEV) when something is mounted below.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    try:
+        parent_fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        device = os.fstat(parent_fd).st_dev
+        _remove_entry(parent_fd, name, device)
+    finally:
+        os.close(parent_fd)
+
+
+def _remove_entry(parent: int, name: str, device: int) -> None:
+    try:
+        os.unlink(name, dir_fd=parent)
+        return
+    except FileNotFoundError:
+        return
+    except (IsADirectoryError, PermissionError):
+        # unlink(2) of a folder is EISDIR on Linux; EPERM is what other file systems may say.
+        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise
+    try:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:  # another command removes the same tree
+        return
+    try:
+        if os.fstat(folder).st_dev != device:
+            raise OSError(18, "a file system is mounted here, refusing to remove across it", name)
+        for child in os.listdir(folder):
+            _remove_entry(folder, child, device)
+    finally:
+        os.close(folder)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass

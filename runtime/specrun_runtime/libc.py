@@ -1,0 +1,299 @@
+"""The only module that speaks ctypes: one thin function a system call, each raising IsolationError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from specrun_runtime import constants
+from specrun_runtime.constants import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    Clone,
+    FsConfig,
+    MountAttr,
+    MoveMount,
+    OpenTree,
+    Prctl,
+)
+from specrun_runtime.errors import IsolationError
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_long, _int, _ulong, _text, _pointer = (
+    ctypes.c_long,
+    ctypes.c_int,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+    ctypes.c_void_p,
+)
+_machine = os.uname().machine
+
+_syscall = _libc.syscall
+_syscall.restype = _long
+
+for _name, _arguments in (
+    ("mount", [_text, _text, _text, _ulong, _pointer]),
+    ("umount2", [_text, _int]),
+    ("unshare", [_int]),
+    ("setns", [_int, _int]),
+    ("sethostname", [_text, ctypes.c_size_t]),
+    ("setdomainname", [_text, ctypes.c_size_t]),
+    ("prctl", [_int, _ulong, _ulong, _ulong, _ulong]),
+    ("capset", [_pointer, _pointer]),
+    ("capget", [_pointer, _pointer]),
+    ("fstatfs", [_int, _pointer]),
+):
+    getattr(_libc, _name).argtypes = _arguments
+    getattr(_libc, _name).restype = _int
+
+
+def _fail(syscall: str, subject: str | None = None) -> IsolationError:
+    return IsolationError.of(ctypes.get_errno(), syscall, subject)
+
+
+def mount(source: str, target: str, filesystem: str, flags: int, data: str = "") -> None:
+    """mount(2)."""
+    encoded = os.fsencode(data) if data else None
+    if _libc.mount(os.fsencode(source), os.fsencode(target), os.fsencode(filesystem), flags, encoded) < 0:
+        raise _fail("mount", target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    if _libc.umount2(os.fsencode(target), flags) < 0:
+        raise _fail("umount2", target)
+
+
+def unshare(flags: Clone) -> None:
+    """unshare(2)."""
+    if _libc.unshare(flags) < 0:
+        raise _fail("unshare", flags.name or hex(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2)."""
+    if _libc.setns(descriptor, kind) < 0:
+        raise _fail("setns", hex(kind))
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2)."""
+    encoded = os.fsencode(name)
+    if _libc.sethostname(encoded, len(encoded)) < 0:
+        raise _fail("sethostname", name)
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2)."""
+    encoded = os.fsencode(name)
+    if _libc.setdomainname(encoded, len(encoded)) < 0:
+        raise _fail("setdomainname", name)
+
+
+def prctl(operation: Prctl, argument: int = 0, second: int = 0) -> int:
+    """prctl(2); gives its result."""
+    result: int = _libc.prctl(operation, argument, second, 0, 0)
+    if result < 0:
+        raise _fail("prctl", operation.name)
+    return result
+
+
+class _CapabilityHeader(ctypes.Structure):
+    _fields_ = [("version", ctypes.c_uint32), ("pid", _int)]
+
+
+class _CapabilityData(ctypes.Structure):
+    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+
+
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """capset(2) for the calling thread; the sets are bit masks of 64 bits."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    low = 0xFFFFFFFF
+    data = (_CapabilityData * 2)(
+        _CapabilityData(effective & low, permitted & low, inheritable & low),
+        _CapabilityData(effective >> 32, permitted >> 32, inheritable >> 32),
+    )
+    if _libc.capset(ctypes.byref(header), data) < 0:
+        raise _fail("capset")
+
+
+def capget() -> tuple[int, int, int]:
+    """capget(2) of the calling thread: effective, permitted and inheritable as bit masks."""
+    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapabilityData * 2)()
+    if _libc.capget(ctypes.byref(header), data) < 0:
+        raise _fail("capget")
+    return (
+        data[0].effective | data[1].effective << 32,
+        data[0].permitted | data[1].permitted << 32,
+        data[0].inheritable | data[1].inheritable << 32,
+    )
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2)."""
+    if _syscall(_number(constants.NR_PIVOT_ROOT), _text(os.fsencode(new)), _text(os.fsencode(old))) < 0:
+        raise _fail("pivot_root", new)
+
+
+def join_new_session_keyring() -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING with no name: an anonymous keyring that nobody else holds."""
+    if _syscall(_number(constants.NR_KEYCTL), _long(constants.KEYCTL_JOIN_SESSION_KEYRING), _pointer(None)) < 0:
+        raise _fail("keyctl", "KEYCTL_JOIN_SESSION_KEYRING")
+
+
+def close_range(first: int, flags: int = 0) -> None:
+    """close_range(2) from `first` to the last possible descriptor."""
+    if _syscall(_long(constants.NR_CLOSE_RANGE), _ulong(first), _ulong(0xFFFFFFFF), _long(flags)) < 0:
+        raise _fail("close_range")
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+
+
+def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """openat2(2), close-on-exec; tries again when a concurrent rename made the kernel give up (EAGAIN)."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    encoded = os.fsencode(path)
+    for _ in range(128):
+        result: int = _syscall(
+            _long(constants.NR_OPENAT2),
+            _long(directory),
+            _text(encoded),
+            ctypes.byref(how),
+            ctypes.c_size_t(ctypes.sizeof(how)),
+        )
+        if result >= 0:
+            return result
+        if ctypes.get_errno() not in (11, 4):  # EAGAIN, EINTR
+            break
+    raise _fail("openat2", path)
+
+
+def open_tree(directory: int, path: str, flags: int) -> int:
+    """open_tree(2), close-on-exec: a descriptor of a mount or, with OPEN_TREE_CLONE, of a detached copy of it."""
+    result: int = _syscall(
+        _long(constants.NR_OPEN_TREE), _long(directory), _text(os.fsencode(path)), _long(flags | OpenTree.CLOEXEC)
+    )
+    if result < 0:
+        raise _fail("open_tree", path)
+    return result
+
+
+def move_mount(source: int, target: int) -> None:
+    """move_mount(2): attach the mount of descriptor `source` on the file or folder of descriptor `target`."""
+    flags = MoveMount.F_EMPTY_PATH | MoveMount.T_EMPTY_PATH
+    if _syscall(_long(constants.NR_MOVE_MOUNT), _long(source), _text(b""), _long(target), _text(b""), _long(flags)) < 0:
+        raise _fail("move_mount")
+
+
+def fsopen(filesystem: str) -> int:
+    """fsopen(2), close-on-exec."""
+    result: int = _syscall(_long(constants.NR_FSOPEN), _text(os.fsencode(filesystem)), _long(1))
+    if result < 0:
+        raise _fail("fsopen", filesystem)
+    return result
+
+
+def fsconfig(context: int, command: FsConfig, key: str | None = None, value: str | None = None) -> None:
+    """fsconfig(2) with a string value or none."""
+    encoded_key = None if key is None else os.fsencode(key)
+    encoded_value = None if value is None else os.fsencode(value)
+    if (
+        _syscall(
+            _long(constants.NR_FSCONFIG),
+            _long(context),
+            _long(command),
+            _text(encoded_key),
+            _text(encoded_value),
+            _long(0),
+        )
+        < 0
+    ):
+        raise _fail("fsconfig", key if value is None else f"{key}={value}")
+
+
+def fsmount(context: int, attributes: MountAttr) -> int:
+    """fsmount(2), close-on-exec: a descriptor of the new, detached mount."""
+    result: int = _syscall(_long(constants.NR_FSMOUNT), _long(context), _long(1), _long(attributes))
+    if result < 0:
+        raise _fail("fsmount")
+    return result
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = [
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    ]
+
+
+def mount_setattr(
+    descriptor: int, *, enable: int = 0, disable: int = 0, propagation: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2) on the mount of `descriptor`."""
+    attributes = _MountAttributes(enable, disable, propagation, 0)
+    flags = AT_EMPTY_PATH | (constants.AT_RECURSIVE if recursive else 0)
+    if (
+        _syscall(
+            _long(constants.NR_MOUNT_SETATTR),
+            _long(descriptor),
+            _text(b""),
+            _long(flags),
+            ctypes.byref(attributes),
+            ctypes.c_size_t(ctypes.sizeof(attributes)),
+        )
+        < 0
+    ):
+        raise _fail("mount_setattr")
+
+
+class _StatFs(ctypes.Structure):
+    _fields_ = [("type", _long), ("rest", ctypes.c_char * 248)]
+
+
+def filesystem_type(descriptor: int) -> int:
+    """fstatfs(2): the magic number of the file system that `descriptor` is on."""
+    result = _StatFs()
+    if _libc.fstatfs(descriptor, ctypes.byref(result)) < 0:
+        raise _fail("fstatfs")
+    return int(result.type)
+
+
+def _number(table: dict[str, int]) -> ctypes.c_long:
+    number = table.get(_machine)
+    if number is None:
+        raise IsolationError.of(38, "syscall", f"no system call numbers are known for {_machine}")
+    return _long(number)
+
+
+__all__ = [
+    "AT_FDCWD",
+    "capget",
+    "capset",
+    "close_range",
+    "filesystem_type",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "join_new_session_keyring",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "openat2",
+    "pivot_root",
+    "prctl",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "umount",
+    "unshare",
+]

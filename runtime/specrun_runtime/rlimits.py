@@ -1,0 +1,40 @@
+"""Resource limits: fixed values for a container, whatever shell it was started from, clamped to what we may set."""
+
+from __future__ import annotations
+
+import resource
+
+from specrun_runtime.errors import SpecError
+
+NUMBERS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
+UNLIMITED = resource.RLIM_INFINITY
+
+DEFAULT = (
+    ("RLIMIT_CORE", 0, UNLIMITED),
+    ("RLIMIT_NOFILE", 1048576, 1048576),
+    ("RLIMIT_NPROC", UNLIMITED, UNLIMITED),
+    ("RLIMIT_STACK", 8 << 20, UNLIMITED),
+    ("RLIMIT_MEMLOCK", 8 << 20, 8 << 20),
+)
+"""Name, soft and hard limit of a container that asks for nothing; clamped where the host allows less."""
+
+
+def number(name: str, field: str) -> int:
+    """The kernel's number of the limit called `name`."""
+    if name not in NUMBERS:
+        raise SpecError(field, f"{name!r} is not a resource limit")
+    return NUMBERS[name]
+
+
+def clamp(name: str, soft: int, hard: int) -> tuple[int, int]:
+    """The nearest limits to the wanted ones that this process may set without CAP_SYS_RESOURCE."""
+    ceiling = resource.getrlimit(NUMBERS[name])[1]
+    if ceiling != UNLIMITED:
+        hard = ceiling if hard == UNLIMITED else min(hard, ceiling)
+        soft = hard if soft == UNLIMITED else min(soft, hard)
+    return soft, hard
+
+
+def apply(name: str, soft: int, hard: int) -> None:
+    """setrlimit(2)."""
+    resource.setrlimit(NUMBERS[name], (soft, hard))

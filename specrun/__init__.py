@@ -1,0 +1,3 @@
+"""specrun: containers, builds and registries from YAML specs, without a daemon."""
+
+__version__ = "0.1.0"

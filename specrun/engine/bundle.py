@@ -1,0 +1,168 @@
+"""From a record to what the runtime is given: config.json, the files of /etc, and the layers."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from specrun.engine import defaults
+from specrun.errors import SpecrunError
+from specrun.files import write_atomic
+from specrun_runtime import rlimits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from specrun.engine.record import Record
+    from specrun.paths import Root
+
+_HOSTS = """127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def command_of(entrypoint: list[str] | None, command: list[str] | None, image: dict[str, Any]) -> list[str]:
+    """Docker's rule: a new entrypoint forgets the image's command. Raises SpecrunError when nothing is left."""
+    if entrypoint is None:
+        entry = image.get("Entrypoint") or []
+        arguments = command if command else image.get("Cmd") or []
+    else:
+        entry, arguments = [part for part in entrypoint if part], command or []
+    if not [*entry, *arguments]:
+        error = SpecrunError("No command specified", hint="give one after the image, or use an image that has one")
+        error.exit_status = 125
+        raise error
+    return [*entry, *arguments]
+
+
+def environment_of(image: dict[str, Any], extra: list[str]) -> list[str]:
+    """The variables of the image, overridden by `extra`. An image's entry without `=` would name one of the host's."""
+    merged: dict[str, str] = {}
+    for entry in [*(item for item in image.get("Env") or [] if "=" in item[1:]), *extra]:
+        merged[entry.partition("=")[0]] = entry
+    return list(merged.values())
+
+
+def write(root: Root, record: Record, directory: str) -> None:
+    """Write config.json and the files of /etc; they are made anew at each start, so a power cut may take them."""
+    hostname = record.config["Hostname"]
+    hosts = _HOSTS
+    resolv = _host_resolver()
+    write_atomic(f"{directory}/hosts", hosts.encode(), mode=0o644, durable=False)
+    write_atomic(f"{directory}/hostname", f"{hostname}\n".encode(), mode=0o644, durable=False)
+    write_atomic(f"{directory}/resolv.conf", resolv, mode=0o644, durable=False)
+    config = json.dumps(configuration(root, record, directory))
+    write_atomic(f"{directory}/config.json", config.encode(), durable=False)
+
+
+def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
+    """config.json of the OCI runtime specification for this container."""
+    own_network = record.host_config["NetworkMode"] != "host"
+    namespaces = [kind for kind in defaults.NAMESPACES if kind != "network" or own_network]
+    environment = {entry.partition("=")[0]: entry for entry in record.config["Env"]}
+    first = {
+        "PATH": environment.pop("PATH", f"PATH={defaults.PATH}"),
+        "HOSTNAME": environment.pop("HOSTNAME", f"HOSTNAME={record.config['Hostname']}"),
+    }
+    sets = ("bounding", "effective", "permitted")
+    return {
+        "ociVersion": "1.2.0",
+        "process": {
+            "args": [record.path, *record.args],
+            "env": [*first.values(), *environment.values()],
+            "cwd": record.config["WorkingDir"] or "/",
+            "user": {"uid": 0, "gid": 0},
+            "capabilities": {name: defaults.CAPABILITIES for name in sets},
+            "rlimits": [
+                dict(zip(("type", "soft", "hard"), (name, *rlimits.clamp(name, soft, hard)), strict=True))
+                for name, soft, hard in rlimits.DEFAULT
+            ],
+        },
+        "root": {"path": f"{directory}/rootfs"},
+        "hostname": record.config["Hostname"],
+        "mounts": [
+            *defaults.MOUNTS,
+            *(
+                {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": _BIND}
+                for name in ("resolv.conf", "hostname", "hosts")
+            ),
+        ],
+        "linux": {
+            "namespaces": [{"type": kind} for kind in namespaces],
+            "sysctl": defaults.SYSCTLS if own_network else {},
+            "maskedPaths": defaults.MASKED_PATHS,
+            "readonlyPaths": defaults.READONLY_PATHS,
+            "resources": {"devices": defaults.DEVICE_RULES},
+            "cgroupsPath": f"/{cgroup_name(root, record.id)}",
+        },
+    }
+
+
+_BIND = ["rbind", "rprivate"]
+
+
+def cgroup_prefix(root: Root) -> str:
+    """What the names of all control groups of this root begin with."""
+    return f"specrun-{root.id}-"
+
+
+def cgroup_name(root: Root, identity: str) -> str:
+    """The name of the container's control groups."""
+    return cgroup_prefix(root) + identity
+
+
+def init_layer(root: Root) -> str:
+    """The topmost layer of every container, made on first use: real folders and files where we mount.
+
+    They hide whatever an image has there, a symbolic link to somewhere else above all.
+    """
+    path = f"{root.path}/init"
+    if os.path.exists(path):
+        return path
+    draft = f"{path}.{os.urandom(6).hex()}"
+    umask = os.umask(0)
+    try:
+        for folder, mode in (
+            ("", 0o755),
+            ("/dev", 0o755),
+            ("/dev/pts", 0o755),
+            ("/dev/shm", 0o1777),
+            ("/dev/mqueue", 0o1777),
+            ("/proc", 0o555),
+            ("/sys", 0o555),
+            ("/etc", 0o755),
+        ):
+            os.mkdir(draft + folder, mode)
+        for file, mode in (
+            ("/.dockerenv", 0o755),
+            ("/etc/hosts", 0o755),
+            ("/etc/hostname", 0o755),
+            ("/etc/resolv.conf", 0o755),
+            ("/dev/console", 0o755),
+        ):
+            os.close(os.open(draft + file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode))
+        os.symlink("/proc/mounts", f"{draft}/etc/mtab")
+    finally:
+        os.umask(umask)
+    try:
+        os.rename(draft, path)
+    except OSError:
+        if not os.path.exists(path):  # another command made it first, or this one cannot
+            raise
+        from specrun.files import remove_tree
+
+        remove_tree(draft)
+    return path
+
+
+def _host_resolver() -> bytes:
+    try:
+        with open("/etc/resolv.conf", "rb") as file:
+            return file.read(1 << 16)
+    except OSError:
+        return b""

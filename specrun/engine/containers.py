@@ -1,0 +1,450 @@
+"""Containers as Docker knows them: made, started, listed, stopped and removed, by commands that need no daemon."""
+
+from __future__ import annotations
+
+import _signal
+import fcntl
+import os
+import time
+
+from specrun.engine import bundle, names
+from specrun.engine.mend import discard, mend
+from specrun.engine.process import Running
+from specrun.engine.record import Record, claim_name, holder_of, release_name
+from specrun.errors import Conflict, NotFound, SpecrunError
+from specrun.files import locked, remove_tree, sync_directory
+from specrun.store.images import ImageStore
+from specrun_runtime import launch, state
+from specrun_runtime.errors import StartFailed
+from specrun_runtime.fds import open_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from specrun.engine.request import ContainerRequest
+    from specrun.paths import Root
+    from specrun.store.images import Image
+
+SIGNALS = {name: number for name, number in vars(_signal).items() if name.startswith("SIG") and "_" not in name}
+
+
+class ContainerNotFound(NotFound):
+    """No container has that name, id or beginning of an id."""
+
+
+class Container:
+    """A container: what was asked for, and how it is."""
+
+    __slots__ = ("directory", "record", "state")
+
+    def __init__(self, directory: str, record: Record, known: state.State) -> None:
+        self.directory = directory
+        self.record = record
+        self.state = known
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal digits."""
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        """Unique in its root."""
+        return self.record.name
+
+    @property
+    def image(self) -> str:
+        """The image, as it was asked for."""
+        return self.record.image
+
+    @property
+    def image_id(self) -> str:
+        """`sha256:` and the digest of the image's configuration."""
+        return self.record.image_id
+
+    @property
+    def created(self) -> float:
+        """Seconds since 1970."""
+        return self.record.created
+
+    @property
+    def path(self) -> str:
+        """The program."""
+        return self.record.path
+
+    @property
+    def args(self) -> list[str]:
+        """The program's arguments."""
+        return self.record.args
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """`Config` of `docker inspect`."""
+        return self.record.config
+
+    @property
+    def host_config(self) -> dict[str, Any]:
+        """`HostConfig` of `docker inspect`."""
+        return self.record.host_config
+
+
+class Engine:
+    """The containers of one root."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self.images = ImageStore(root)
+
+    def run(
+        self,
+        request: ContainerRequest,
+        *,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Running:
+        """Make a container and start it; None for a stream leaves it to the log alone.
+
+        The result's `await_start` raises StartFailed when the command can't be executed. A descriptor given as
+        `stdin` only says that there will be input: `Running.wait` pumps it.
+        """
+        request.check()
+        feed, monitor = self._spawn(stdin is not None, stdout, stderr)
+        try:
+            container, owner = self._make(request)
+            try:
+                self._begin(container, monitor, feed >= 0, stdout is not None, stderr is not None)
+                running = Running(container.id, monitor, feed)
+                running.await_start()
+            except StartFailed:
+                running.give_up()
+                raise
+            finally:
+                os.close(owner)
+        except BaseException:
+            if monitor.requests >= 0:  # it was never asked for anything
+                monitor.reap()
+            raise
+        return running
+
+    def create(self, request: ContainerRequest) -> Container:
+        """Make a container without starting it."""
+        request.check()
+        container, owner = self._make(request)
+        container.state.move(state.CREATED)
+        state.save(container.directory, container.state)
+        os.close(owner)
+        return container
+
+    def start(
+        self, container: Container, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
+    ) -> Running | None:
+        """Start a container that is not running; None when it runs already. Raises StartFailed."""
+        with self._changing(container):
+            known = state.load(container.directory)
+            if known.status == state.RUNNING:
+                return None
+            owner = state.own(container.directory)
+            feed, monitor = self._spawn(stdin is not None, stdout, stderr)
+            running = Running(container.id, monitor, feed)
+            try:
+                self._begin(container, monitor, feed >= 0, stdout is not None, stderr is not None)
+                running.await_start()
+            except StartFailed:
+                running.give_up()
+                raise
+            finally:
+                os.close(owner)
+            container.state = state.load(container.directory) if os.path.exists(container.directory) else known
+            return running
+
+    def get(self, name_or_id: str) -> Container:
+        """The container of this name, id or unambiguous beginning of an id."""
+        identity = holder_of(self.root, name_or_id) if "/" not in name_or_id.strip("/") else ""
+        if not identity:
+            identity = self._by_id(name_or_id)
+        found = self._load(identity)
+        if found is None:
+            raise ContainerNotFound(f"No such container: {name_or_id}")
+        return found
+
+    def list(self, *, all: bool = False) -> list[Container]:
+        """The running containers, or all of them; the newest first."""
+        found = [container for container in map(self._load, self._identities()) if container]
+        if not all:
+            found = [container for container in found if container.state.status == state.RUNNING]
+        return sorted(found, key=lambda container: container.created, reverse=True)
+
+    def wait(self, container: Container) -> int:
+        """Wait until the container has ended; gives its exit status."""
+        try:
+            result = os.open(f"{container.directory}/exit", os.O_RDONLY | os.O_CLOEXEC)
+            owner = os.open(f"{container.directory}/owner", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise ContainerNotFound(f"No such container: {container.id}") from error
+        try:
+            while (known := self._load(container.id)) and known.state.status == state.CREATED and not known.state.finished_at:
+                time.sleep(0.02)
+            # The monitor holds a share of this lock as long as it lives; both files stay readable when removed.
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            text = os.pread(result, 16, 0)
+        finally:
+            os.close(owner)
+            os.close(result)
+        if text:
+            return int(text)
+        self.mend()
+        return self.get(container.id).state.exit_code
+
+    def kill(self, container: Container, number: int = 9) -> None:
+        """Send a signal to the container's first process."""
+        handle = open_process(container.state.pid, container.state.start_time) if container.state.pid else None
+        if handle is None:
+            raise Conflict(f"Cannot kill container: {container.name}: Container {container.id} is not running")
+        try:
+            _signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
+
+    def stop(self, container: Container, timeout: float = 10.0) -> None:
+        """The stop signal, and SIGKILL after `timeout` seconds; returns when the container has ended."""
+        if container.state.status != state.RUNNING:
+            return
+        name = container.config.get("StopSignal") or "SIGTERM"
+        try:
+            self.kill(container, signal_number(name))
+            if not self._ended(container, timeout):
+                self.kill(container)
+                self._require_end(container)
+        except Conflict:
+            self._require_end(container)  # it ended by itself
+
+    def remove(self, container: Container, *, force: bool = False) -> None:
+        """Remove a container that is not running, or with `force` any."""
+        with self._changing(container):
+            known = state.load(container.directory)
+            container.state = known
+            if known.status == state.RUNNING:
+                if not force:
+                    raise Conflict(
+                        f"You cannot remove a running container {container.id}. "
+                        "Stop the container before attempting removal or force remove"
+                    )
+                try:
+                    self.kill(container)
+                except Conflict:
+                    pass
+                self._require_end(container)
+            discard(self.root, container.id, container.id)
+            release_name(self.root, container.name, container.id)
+
+    def mend(self) -> None:
+        """Clear what crashed commands left."""
+        mend(self.root)
+
+    def _spawn(self, interactive: bool, stdout: int | None, stderr: int | None) -> tuple[int, launch.Monitor]:
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        reader, feed = os.pipe2(os.O_CLOEXEC) if interactive else (null, -1)
+        try:
+            monitor = launch.spawn(reader, null if stdout is None else stdout, null if stderr is None else stderr)
+        except BaseException:
+            if feed >= 0:
+                os.close(feed)
+            raise
+        finally:
+            os.close(null)
+            if reader != null:
+                os.close(reader)
+        return feed, monitor
+
+    def _make(self, request: ContainerRequest) -> tuple[Container, int]:
+        """The records, complete and under their final name, and the lock that says that we are at it."""
+        image = self.images.resolve(request.image)
+        identity = os.urandom(32).hex()
+        record = _record(request, image, identity)
+        hidden = f"{self.root.containers}/.{identity}"
+        durable = not request.auto_remove
+        os.mkdir(hidden, 0o700)
+        owner = state.own(hidden)
+        try:
+            for folder in ("upper", "work", "rootfs"):
+                os.mkdir(f"{hidden}/{folder}", 0o755)
+            os.close(os.open(f"{hidden}/exit", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+            known = state.State()
+            state.save(hidden, known, durable=durable)
+            self._name(record)
+            record.save(hidden, durable=durable)
+            directory = f"{self.root.containers}/{identity}"
+            os.rename(hidden, directory)
+            if durable:
+                sync_directory(self.root.containers)
+        except BaseException:
+            release_name(self.root, record.name, identity)
+            remove_tree(hidden)
+            os.close(owner)
+            raise
+        return Container(directory, record, known), owner
+
+    def _name(self, record: Record) -> None:
+        if record.name:
+            claim_name(self.root, record.name, record.id)
+            return
+        for attempt in range(20):
+            record.name = names.generate() + (str(attempt) if attempt > 5 else "")
+            try:
+                claim_name(self.root, record.name, record.id)
+                return
+            except Conflict:
+                continue
+        raise SpecrunError("no free name was found", hint="give one with --name")
+
+    def _begin(self, container: Container, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool) -> None:
+        """Write the bundle and send the monitor its request."""
+        directory, record = container.directory, container.record
+        image = self.images.resolve(record.image_id)
+        lower = [bundle.init_layer(self.root), *self.images.lower_directories(image)]
+        bundle.write(self.root, record, directory)
+        os.truncate(f"{directory}/exit", 0)
+        trash = f"{self.root.trash}/{record.id}.{os.urandom(4).hex()}"
+        monitor.begin(
+            {
+                "directory": directory,
+                "user": record.config["User"],
+                "durable": not record.auto_remove,
+                "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
+                "cgroup": bundle.cgroup_name(self.root, record.id),
+                "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr},
+                "removal": {"trash": trash, "name": f"{self.root.names}/{record.name}"} if record.auto_remove else None,
+            }
+        )
+
+    def _changing(self, container: Container) -> _Changing:
+        return _Changing(container)
+
+    def _ended(self, container: Container, timeout: float) -> bool:
+        """Whether the monitor lets go of the container within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            if not os.path.exists(container.directory):
+                return True
+            owner = state.take_over(container.directory)
+            if owner is not None:
+                os.close(owner)
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+
+    def _require_end(self, container: Container) -> None:
+        if not self._ended(container, 10.0):
+            raise SpecrunError(
+                f"the monitor of container {container.name} is not responding (pid {container.state.monitor_pid})",
+                hint="look at that process; when it has ended, the next command clears what it has left",
+            )
+        self.mend()
+
+    def _identities(self) -> Iterator[str]:
+        try:
+            return iter([entry for entry in os.listdir(self.root.containers) if not entry.startswith(".")])
+        except FileNotFoundError:
+            return iter(())
+
+    def _by_id(self, beginning: str) -> str:
+        if not beginning or not set(beginning) <= set("0123456789abcdef"):
+            raise ContainerNotFound(f"No such container: {beginning}")
+        found = [identity for identity in self._identities() if identity.startswith(beginning)]
+        if len(found) > 1:
+            raise ContainerNotFound(f"Multiple IDs found with provided prefix: {beginning}")
+        return found[0] if found else beginning
+
+    def _load(self, identity: str) -> Container | None:
+        directory = f"{self.root.containers}/{identity}"
+        try:
+            known = state.load(directory)
+            record = Record.load(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise SpecrunError(str(error)) from error
+        return None if known.status == state.CREATING else Container(directory, record, known)
+
+
+class _Changing:
+    """One command at a time changes a container; what it was asked to change may be gone by then."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._lock = locked(f"{container.directory}/change")
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.__enter__()
+        except FileNotFoundError as error:
+            raise ContainerNotFound(f"No such container: {self._container.id}") from error
+        if not os.path.exists(f"{self._container.directory}/state.json"):
+            self._lock.__exit__(None, None, None)
+            raise ContainerNotFound(f"No such container: {self._container.id}")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+
+def signal_number(text: str) -> int:
+    """The number of `SIGTERM`, `TERM` or `15`. Raises SpecrunError for no signal."""
+    name = text.upper()
+    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
+        return int(name)
+    number = SIGNALS.get(name) or SIGNALS.get(f"SIG{name}")
+    if number is None:
+        raise SpecrunError(f"Invalid signal: {text}")
+    return int(number)
+
+
+def _record(request: ContainerRequest, image: Image, identity: str) -> Record:
+    """What was asked for, over what the image says, over the defaults."""
+    base: dict[str, Any] = image.config.get("config") or {}
+    command = bundle.command_of(request.entrypoint, request.command, base)
+    if request.stop_signal:
+        signal_number(request.stop_signal)
+    hostname = request.hostname or (os.uname().nodename if request.network == "host" else identity[:12])
+    attached = not request.detached
+    return Record(
+        id=identity,
+        name=request.name,
+        image=request.image,
+        image_id=image.id,
+        created=time.time(),
+        path=command[0],
+        args=command[1:],
+        auto_remove=request.auto_remove,
+        config={
+            "Hostname": hostname,
+            "Domainname": "",
+            "User": request.user or base.get("User") or "",
+            "AttachStdin": request.interactive and attached,
+            "AttachStdout": attached,
+            "AttachStderr": attached,
+            "Tty": False,
+            "OpenStdin": request.interactive,
+            "StdinOnce": request.interactive and attached,
+            "Env": bundle.environment_of({"Env": [f"PATH={bundle.defaults.PATH}", *(base.get("Env") or [])]}, request.env),
+            "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
+            "Image": request.image,
+            "Volumes": None,
+            "WorkingDir": request.workdir or _absolute(base.get("WorkingDir") or ""),
+            "Entrypoint": base.get("Entrypoint") if request.entrypoint is None else request.entrypoint or None,
+            "OnBuild": None,
+            "Labels": {**(base.get("Labels") or {}), **request.labels},
+            **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
+            **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
+        },
+        host_config={"NetworkMode": request.network, "AutoRemove": request.auto_remove},
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if not path or path.startswith("/") else f"/{path}"

@@ -1,0 +1,117 @@
+"""What crashed commands and monitors left behind, found and cleared by the next command.
+
+Nothing here trusts a pid: whoever is responsible for a container holds a lock on its `owner` file, and the kernel
+releases it when the holder ends. A free lock beside a status that needs an owner is a crash.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from specrun.engine import bundle, record
+from specrun.files import remove_tree
+from specrun_runtime import state
+from specrun_runtime.cgroups import Cgroup, existing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.paths import Root
+
+
+def mend(root: Root) -> None:
+    """Bring the records, the names and the control groups of this root to a state that is true."""
+    groups = existing(bundle.cgroup_prefix(root))
+    for entry in _listing(root.containers):
+        _mend_container(root, entry)
+    present = {entry.lstrip(".") for entry in _listing(root.containers)}
+    for name in _listing(root.names):
+        holder = record.holder_of(root, name)
+        if holder and holder not in present:
+            record.release_name(root, name, holder)
+    for group in groups:
+        if group.removeprefix(bundle.cgroup_prefix(root)) not in present:
+            _remove_group(group)
+    for entry in _listing(root.trash):
+        remove_tree(f"{root.trash}/{entry}")
+
+
+def _mend_container(root: Root, entry: str) -> None:
+    directory = f"{root.containers}/{entry}"
+    if not entry.startswith("."):
+        try:
+            known = state.load(directory)
+            if known.status in (state.CREATED, state.EXITED) and not _to_be_removed(directory, known):
+                return
+        except (OSError, ValueError):
+            pass  # no record that can be read: a crash, if nobody owns it
+    owner = state.take_over(directory)
+    if owner is None:
+        return
+    try:
+        _settle(root, entry, directory)
+    finally:
+        os.close(owner)
+
+
+def _to_be_removed(directory: str, known: state.State) -> bool:
+    if known.status != state.EXITED:
+        return False
+    try:
+        return record.Record.load(directory).auto_remove
+    except Exception:  # a damaged record is for `rm` to judge
+        return False
+
+
+def _settle(root: Root, entry: str, directory: str) -> None:
+    """Nobody owns the container, and the lock is ours: say how it ended, or remove it."""
+    identity = entry.lstrip(".")
+    try:
+        known = state.load(directory)
+        kept = record.Record.load(directory)
+    except Exception:
+        discard(root, identity, entry)
+        return
+    _remove_group(bundle.cgroup_name(root, identity))
+    if entry.startswith(".") or known.status == state.CREATING or (kept.auto_remove and known.status != state.CREATED):
+        discard(root, identity, entry)
+        return
+    if known.status != state.RUNNING:
+        return  # settled meanwhile
+    known.move(state.EXITED)
+    known.pid = known.start_time = 0
+    known.exit_code, known.finished_at = 137, time.time()
+    known.error = "the monitor ended before the container did"
+    state.save(directory, known)
+
+
+def discard(root: Root, identity: str, entry: str) -> None:
+    """Remove a container's folder and free its name: out of the way first, then away."""
+    trash = f"{root.trash}/{identity}.{os.urandom(4).hex()}"
+    _remove_group(bundle.cgroup_name(root, identity))
+    try:
+        name = record.Record.load(f"{root.containers}/{entry}").name
+    except Exception:
+        name = ""
+    try:
+        os.rename(f"{root.containers}/{entry}", trash)
+    except FileNotFoundError:
+        return
+    if name:
+        record.release_name(root, name, identity)
+    remove_tree(trash)
+
+
+def _remove_group(name: str) -> None:
+    group = Cgroup(name)
+    if not any(os.path.exists(group.folder(hierarchy)) for hierarchy in group.where):
+        return
+    group.kill()
+    group.remove(5.0)
+
+
+def _listing(path: str) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except FileNotFoundError:
+        return []

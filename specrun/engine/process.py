@@ -1,0 +1,112 @@
+"""A container that this command has just started: its input is pumped, signals are forwarded, its end awaited."""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+
+from specrun.errors import SpecrunError
+from specrun_runtime.fds import open_process, write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun_runtime.launch import Monitor
+
+_CHUNK = 65536
+
+
+class Running:
+    """The command's end of a started container.
+
+    `feed` is the writing end of the container's stdin, or -1. A signal that arrives before the container's first
+    process is known is kept for it.
+    """
+
+    __slots__ = ("_feed", "_handle", "_monitor", "_pending", "container_id")
+
+    def __init__(self, container_id: str, monitor: Monitor, feed: int) -> None:
+        self.container_id = container_id
+        self._monitor = monitor
+        self._feed = feed
+        self._handle = -1
+        self._pending: list[int] = []
+
+    def await_start(self) -> None:
+        """Wait until the command executes. Raises specrun_runtime.errors.StartFailed."""
+        report = self._monitor.await_start()
+        self._handle = open_process(report["pid"], report["start_time"]) or -1
+        for number in self._pending:
+            self.forward(number)
+
+    def forward(self, number: int) -> None:
+        """Send a signal to the container's first process."""
+        if self._handle < 0:
+            self._pending.append(number)
+            return
+        try:
+            _signal.pidfd_send_signal(self._handle, number)
+        except ProcessLookupError:
+            pass
+
+    def detach(self) -> None:
+        """Leave the container to its monitor."""
+        self._close_feed()
+        os.close(self._monitor.reports)
+        if self._handle >= 0:
+            os.close(self._handle)
+
+    def wait(self, source: int | None = None) -> int:
+        """Pump `source` into the container's stdin until the container ends; gives its exit status."""
+        poll = select.poll()
+        poll.register(self._monitor.reports, select.POLLIN)
+        pumping = source is not None and self._feed >= 0
+        if pumping and source is not None:
+            pumping = _register(poll, source)
+        while not self._monitor.has_report():
+            ready = {number for number, _ in poll.poll()} if pumping else {self._monitor.reports}
+            if self._monitor.reports in ready:
+                break
+            if source is not None and source in ready and not self._pump(source):
+                poll.unregister(source)
+                pumping = False
+        report = self._monitor.next_report()
+        self._close_feed()
+        self._monitor.reap()
+        if report is None:
+            raise SpecrunError(
+                "the container's monitor was killed", hint="the next specrun command clears what it has left"
+            )
+        if report["event"] == "failed":
+            raise SpecrunError(report["message"])
+        return int(report["status"])
+
+    def give_up(self) -> None:
+        """After a failed start: let the monitor finish its clean-up."""
+        self._close_feed()
+        self._monitor.reap()
+
+    def _pump(self, source: int) -> bool:
+        """Pass on one chunk; False, with the container's stdin closed, at the end of either side."""
+        try:
+            data = os.read(source, _CHUNK)
+            if data:
+                write_all(self._feed, data)
+                return True
+        except OSError:
+            pass  # our input is gone, or the container reads no more
+        self._close_feed()
+        return False
+
+    def _close_feed(self) -> None:
+        if self._feed >= 0:
+            os.close(self._feed)
+            self._feed = -1
+
+
+def _register(poll: select.poll, source: int) -> bool:
+    try:
+        poll.register(source, select.POLLIN)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""What a container is to be: Python values, checked before anything is made."""
+
+from __future__ import annotations
+
+from specrun.errors import InvalidName, SpecrunError, UsageError
+from specrun.paths import NAME, is_name
+
+NETWORKS = ("none", "host")
+
+
+class ContainerRequest:
+    """All that can be asked of a new container; what is left out is the image's or Docker's default."""
+
+    __slots__ = (
+        "auto_remove",
+        "command",
+        "detached",
+        "entrypoint",
+        "env",
+        "hostname",
+        "image",
+        "interactive",
+        "labels",
+        "name",
+        "network",
+        "stop_signal",
+        "stop_timeout",
+        "user",
+        "workdir",
+    )
+
+    def __init__(
+        self,
+        image: str,
+        *,
+        name: str = "",
+        command: list[str] | None = None,
+        entrypoint: list[str] | None = None,
+        env: list[str] | None = None,
+        workdir: str = "",
+        user: str = "",
+        hostname: str = "",
+        labels: dict[str, str] | None = None,
+        auto_remove: bool = False,
+        interactive: bool = False,
+        detached: bool = False,
+        network: str = "none",
+        stop_signal: str = "",
+        stop_timeout: int | None = None,
+    ) -> None:
+        self.image = image
+        self.name = name
+        self.command = command
+        """None for the image's own."""
+        self.entrypoint = entrypoint
+        """None for the image's own, [] for none at all."""
+        self.env = env or []
+        """`NAME=value`, each."""
+        self.workdir = workdir
+        self.user = user
+        self.hostname = hostname
+        self.labels = labels or {}
+        self.auto_remove = auto_remove
+        self.interactive = interactive
+        self.detached = detached
+        self.network = network
+        self.stop_signal = stop_signal
+        self.stop_timeout = stop_timeout
+
+    def check(self) -> None:
+        """Refuse what can be refused without looking at the image or the store."""
+        if self.name and not is_name(self.name):
+            raise InvalidName(
+                f"Invalid container name ({self.name}), only {NAME} are allowed",
+                hint="names begin with a letter or a digit and have at most 128 characters",
+            )
+        if self.network not in NETWORKS:
+            raise UsageError(
+                f"network {self.network!r} is not supported yet",
+                hint=f"this version has {' and '.join(NETWORKS)}",
+            )
+        if self.hostname and not _is_hostname(self.hostname):
+            raise UsageError(f"invalid hostname {self.hostname!r}", hint="letters, digits, '-' and '.', at most 63")
+        if self.workdir and not self.workdir.startswith("/"):
+            raise UsageError(
+                f"the working directory '{self.workdir}' is invalid, it needs to be an absolute path",
+            )
+        for entry in self.env:
+            name, equals, _ = entry.partition("=")
+            if not name or not equals:
+                raise UsageError(f"invalid environment variable: {entry}", hint="expected NAME=value")
+        for text in (*self.env, *(self.command or ()), *(self.entrypoint or ()), self.user, self.workdir):
+            if "\0" in text:
+                raise SpecrunError("an argument holds a NUL byte, which no program can be given")
+
+
+def _is_hostname(text: str) -> bool:
+    letters = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
+    return len(text) <= 63 and letters.issuperset(text) and text[0] not in "-."

@@ -1,0 +1,1 @@
+"""Values of the OCI image specification: references, digests, descriptors."""
