@@ -60,12 +60,13 @@ def remove_tree(path: str) -> None:
         return
     try:
         device = os.fstat(parent_fd).st_dev
-        _remove_entry(parent_fd, name, device)
+        remove_entry(parent_fd, name, device)
     finally:
         os.close(parent_fd)
 
 
-def _remove_entry(parent: int, name: str, device: int) -> None:
+def remove_entry(parent: int, name: str, device: int) -> None:
+    """Remove `name` in the folder of descriptor `parent`, with all below it on the same device."""
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -83,7 +84,7 @@ def _remove_entry(parent: int, name: str, device: int) -> None:
         if os.fstat(folder).st_dev != device:
             raise OSError(18, "a file system is mounted here, refusing to remove across it", name)
         for child in os.listdir(folder):
-            _remove_entry(folder, child, device)
+            remove_entry(folder, child, device)
     finally:
         os.close(folder)
     try:

@@ -172,11 +172,9 @@ def _become_user(process: Process, present: int) -> None:
 
 def _reset_attributes(umask: int) -> None:
     """Nothing of the caller's shell leaks in: niceness, signal dispositions and mask, umask."""
-    for number in _signal.valid_signals():
-        try:
-            _signal.signal(number, _signal.SIG_DFL)
-        except (OSError, ValueError):  # SIGKILL, SIGSTOP and the two that the C library keeps
-            continue
+    for number in range(1, 65):
+        if number not in (_signal.SIGKILL, _signal.SIGSTOP):
+            libc.reset_signal(number)
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
     os.umask(umask)
 

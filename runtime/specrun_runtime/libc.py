@@ -146,6 +146,13 @@ def join_new_session_keyring() -> None:
         raise _fail("keyctl", "KEYCTL_JOIN_SESSION_KEYRING")
 
 
+def reset_signal(number: int) -> None:
+    """rt_sigaction(2) to SIG_DFL: also for 32 and 33, which the C library keeps from sigaction(2)."""
+    nothing = (ctypes.c_ulong * 4)()
+    if _syscall(_number(constants.NR_RT_SIGACTION), _long(number), nothing, _pointer(None), ctypes.c_size_t(8)) < 0:
+        raise _fail("rt_sigaction", str(number))
+
+
 def close_range(first: int, flags: int = 0) -> None:
     """close_range(2) from `first` to the last possible descriptor."""
     if _syscall(_long(constants.NR_CLOSE_RANGE), _ulong(first), _ulong(0xFFFFFFFF), _long(flags)) < 0:
@@ -290,6 +297,7 @@ __all__ = [
     "open_tree",
     "openat2",
     "pivot_root",
+    "reset_signal",
     "prctl",
     "setdomainname",
     "sethostname",

@@ -1,0 +1,94 @@
+"""Blobs by their digest, in the folder that the OCI image layout gives them."""
+
+from __future__ import annotations
+
+import os
+
+from specrun.errors import Damaged
+from specrun.files import discard, sync_directory
+from specrun.oci import digest as digests
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CHUNK = 1 << 20
+
+
+class BlobStore:
+    """`blobs/sha256/` of one image layout. Reads verify; writes appear whole or not at all, and are idempotent."""
+
+    __slots__ = ("folder",)
+
+    def __init__(self, layout: str) -> None:
+        self.folder = f"{layout}/blobs/sha256"
+
+    def path(self, digest: str) -> str:
+        """Where the blob is, or would be."""
+        return f"{self.folder}/{digests.hex_of(digest)}"
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there."""
+        return os.path.exists(self.path(digest))
+
+    def read(self, digest: str, limit: int = 8 << 20) -> bytes:
+        """A small blob, verified. Raises Damaged when it is missing, too large or not what its name says."""
+        try:
+            with open(self.path(digest), "rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError as error:
+            raise Damaged(f"blob {digest} is missing from the store", hint="make or pull the image again") from error
+        if len(data) > limit:
+            raise Damaged(f"blob {digest} is larger than {limit} bytes")
+        return digests.check(data, digest, f"blob {digest}")
+
+    def put(self, data: bytes) -> tuple[str, int]:
+        """Store `data`; gives digest and size."""
+        return self.put_stream((data,))
+
+    def put_stream(self, parts: Iterable[bytes]) -> tuple[str, int]:
+        """Store the parts as one blob; gives digest and size. Succeeding means that it is stored."""
+        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        draft = f"{self.folder}/.{os.urandom(8).hex()}.draft"
+        state, size = digests.sha256(), 0
+        try:
+            with open(draft, "xb") as file:
+                for part in parts:
+                    state.update(part)
+                    size += len(part)
+                    file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            digest = f"sha256:{state.hexdigest()}"
+            os.rename(draft, self.path(digest))
+        except BaseException:
+            discard(draft)
+            raise
+        sync_directory(self.folder)
+        return digest, size
+
+    def chunks(self, digest: str) -> Iterable[bytes]:
+        """The blob in pieces; raises Damaged at its end if it was not what its name says."""
+        state = digests.sha256()
+        try:
+            with open(self.path(digest), "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    state.update(chunk)
+                    yield chunk
+        except FileNotFoundError as error:
+            raise Damaged(f"blob {digest} is missing from the store", hint="make or pull the image again") from error
+        if state.hexdigest() != digests.hex_of(digest):
+            raise Damaged(f"blob {digest} is damaged", hint="make or pull the image again")
+
+    def verify(self) -> list[str]:
+        """What is wrong with the blobs, a sentence each."""
+        problems = []
+        for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []:
+            if name.startswith("."):
+                continue
+            try:
+                for _ in self.chunks(f"sha256:{name}"):
+                    pass
+            except Damaged as error:
+                problems.append(error.message)
+        return problems
