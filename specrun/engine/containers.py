@@ -177,6 +177,11 @@ class Engine:
             found = [container for container in found if container.state.status == state.RUNNING]
         return sorted(found, key=lambda container: container.created, reverse=True)
 
+    def is_running(self, container: Container) -> bool:
+        """Whether it runs now."""
+        current = self._load(container.id)
+        return current is not None and current.state.status == state.RUNNING
+
     def wait(self, container: Container) -> int:
         """Wait until the container has ended; gives its exit status."""
         try:

@@ -1,0 +1,46 @@
+"""`specrun logs`: what a container has written, stream by stream."""
+
+from __future__ import annotations
+
+from specrun.cli.options import Command, Option
+from specrun.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.cli.context import Context
+
+COMMAND = Command(
+    "logs",
+    "[OPTIONS] CONTAINER",
+    "Print the logs of a container.",
+    [
+        Option("-f --follow", "flag", "Follow the log as it grows"),
+        Option("-n --tail", "value", 'Lines to show from the end (default "all")'),
+        Option("-t --timestamps", "flag", "Show time stamps"),
+    ],
+    examples=["logs simple1", "logs -f --tail 10 simple1"],
+    unsupported="--details --since --until",
+)
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Print the log: stdout to stdout, stderr to stderr."""
+    from specrun.engine.logs import read_log
+
+    options = COMMAND.parse(arguments)
+    COMMAND.require(options, 1, 1)
+    tail = None
+    if options.tail not in ("", "all"):
+        if not options.tail.isascii() or not options.tail.isdigit():
+            raise UsageError(f'invalid value for "--tail": {options.tail}', hint='expected a number or "all"')
+        tail = int(options.tail)
+    engine = context.engine()
+    engine.mend()
+    container = engine.get(options.arguments[0])
+    lines = read_log(
+        container.directory, follow=options.follow, tail=tail, is_running=lambda: engine.is_running(container)
+    )
+    for stamp, stream, data in lines:
+        prefix = f"{stamp} ".encode() if options.timestamps else b""
+        context.write(1 if stream == "stdout" else 2, prefix + data)
+    return 0

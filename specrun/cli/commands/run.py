@@ -1,0 +1,218 @@
+"""`specrun run`: a container from an image, in the foreground or detached."""
+
+from __future__ import annotations
+
+import _signal
+import os
+
+from specrun.cli.options import Command, Option
+from specrun.errors import SpecrunError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.cli.context import Context
+    from specrun.cli.options import Parsed
+    from specrun.engine.process import Running
+    from specrun.engine.request import ContainerRequest
+
+OPTIONS = [
+    Option("--cidfile", "value", "Write the container's id to this file"),
+    Option("--entrypoint", "value", "Overwrite the default ENTRYPOINT of the image"),
+    Option("-e --env", "list", "Set environment variables"),
+    Option("--env-file", "list", "Read in a file of environment variables"),
+    Option("-h --hostname", "value", "Container host name"),
+    Option("-i --interactive", "flag", "Keep STDIN open"),
+    Option("-l --label", "list", "Set meta data on a container"),
+    Option("--name", "value", "Assign a name to the container"),
+    Option("--net --network", "value", "Network mode: none or host", "network"),
+    Option("--pull", "value", "Pull image before running (missing|never)"),
+    Option("--rm", "flag", "Automatically remove the container when it exits"),
+    Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
+    Option("--stop-timeout", "number", "Seconds to wait before the container is killed"),
+    Option("-u --user", "value", "Username or UID (format: <name|uid>[:<group|gid>])"),
+    Option("-w --workdir", "value", "Working directory inside the container"),
+]
+UNSUPPORTED = (
+    "-a --attach --add-host --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cpus -c --cpu-shares "
+    "--cpuset-cpus --detach-keys --device --dns --dns-option --dns-search --domainname --expose --group-add "
+    "--health-cmd --health-interval --health-retries --health-start-period --health-timeout --init --ip --ipc "
+    "--label-file --link --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory-swap --mount "
+    "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged "
+    "-p --publish -P --publish-all --read-only --restart --runtime --security-opt --shm-size --sig-proxy --sysctl "
+    "--tmpfs -t --tty --ulimit --userns --uts -v --volume --volumes-from"
+)
+COMMAND = Command(
+    "run",
+    "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+    "Create a container from an image and start it.",
+    [Option("-d --detach", "flag", "Run in the background and print the container's id"), *OPTIONS],
+    examples=[
+        'run busybox echo "hello world"',
+        "run --rm -e HELLO=world busybox env",
+        "run -d --name simple1 busybox sleep 60",
+    ],
+    interspersed=False,
+    unsupported=UNSUPPORTED,
+)
+FORWARDED = [
+    number
+    for number in _signal.valid_signals()
+    if number not in (_signal.SIGCHLD, _signal.SIGPIPE, _signal.SIGURG, _signal.SIGKILL, _signal.SIGSTOP)
+    and number < 32
+    and number not in (_signal.SIGSEGV, _signal.SIGBUS, _signal.SIGFPE, _signal.SIGILL)
+    and number not in (_signal.SIGTSTP, _signal.SIGTTIN, _signal.SIGTTOU, _signal.SIGCONT, _signal.SIGWINCH)
+]
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Run a container; the exit status is its own, or 125 to 127 when it never ran."""
+    options = COMMAND.parse(arguments)
+    COMMAND.require(options, 1)
+    request = request_of(options)
+    request.auto_remove, request.detached = options.rm, options.detach
+    prepare_cidfile(options.cidfile)
+    try:
+        return _run(request, options.cidfile, context)
+    except SpecrunError as error:
+        # Like Docker's: what prevents a run is 125, whatever it would be elsewhere.
+        error.exit_status = max(error.exit_status, 125)
+        raise
+
+
+def _run(request: ContainerRequest, cidfile: str, context: Context) -> int:
+    from specrun_runtime.errors import StartFailed
+
+    engine = context.engine()
+    stdin = 0 if request.interactive and not request.detached else None
+    attached = (None, None) if request.detached else (1, 2)
+    forwarder = Forwarder()
+    if not request.detached:
+        forwarder.install()
+    try:
+        running = engine.run(request, stdin=stdin, stdout=attached[0], stderr=attached[1])
+    except StartFailed as failure:
+        raise cannot_start(failure) from failure
+    except SpecrunError as error:
+        if error.code == "no-such-image":
+            context.err(f"Unable to find image '{familiar(request.image)}' locally\n")
+        raise
+    write_cidfile(cidfile, running.container_id)
+    if request.detached:
+        running.detach()
+        engine.mend()
+        context.out(f"{running.container_id}\n")
+        return 0
+    forwarder.begin(running)
+    engine.mend()  # while the container runs, so that nobody waits for it
+    return running.wait(stdin)
+
+
+class Forwarder:
+    """Signals that this command gets and the container shall have; kept until there is a container."""
+
+    def __init__(self) -> None:
+        self._running: Running | None = None
+        self._early: list[int] = []
+
+    def install(self) -> None:
+        """Take the signals over."""
+        for number in FORWARDED:
+            try:
+                _signal.signal(number, self._handle)
+            except (OSError, ValueError):
+                continue
+
+    def begin(self, running: Running) -> None:
+        """From now on to this container, first what came before."""
+        self._running = running
+        for number in self._early:
+            running.forward(number)
+
+    def _handle(self, number: int, _: object) -> None:
+        if self._running is None:
+            self._early.append(number)
+        else:
+            self._running.forward(number)
+
+
+def request_of(options: Parsed) -> ContainerRequest:
+    """The request that the options of `run` and `create` describe."""
+    from specrun.engine.request import ContainerRequest
+
+    if options.pull not in ("", "missing", "never"):
+        raise UsageError(f"--pull {options.pull} is not supported yet", hint="there are no registries yet")
+    image, *command = options.arguments
+    return ContainerRequest(
+        image,
+        name=options.name.removeprefix("/"),
+        command=command or None,
+        entrypoint=[options.entrypoint] if options.entrypoint else None,
+        env=environment(options.env_file, options.env),
+        workdir=options.workdir,
+        user=options.user,
+        hostname=options.hostname,
+        labels=dict(pair(text) for text in options.label),
+        interactive=options.interactive,
+        network=options.network or "none",
+        stop_signal=options.stop_signal,
+        stop_timeout=options.stop_timeout,
+    )
+
+
+def environment(files: list[str], entries: list[str]) -> list[str]:
+    """`NAME=value` of each entry; a bare NAME takes this command's own value, and nothing where it has none."""
+    result = []
+    for path in files:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                lines = [line.rstrip("\r\n").lstrip() for line in file]
+        except OSError as error:
+            raise UsageError(f"cannot read the file of environment variables {path}: {error.strerror}") from error
+        entries = [*(line for line in lines if line and not line.startswith("#")), *entries]
+    for entry in entries:
+        name, equals, _ = entry.partition("=")
+        if not name:
+            raise UsageError(f"invalid environment variable: {entry}", hint="expected NAME=value or NAME")
+        if equals:
+            result.append(entry)
+        elif name in os.environ:
+            result.append(f"{name}={os.environ[name]}")
+    return result
+
+
+def pair(text: str) -> tuple[str, str]:
+    """A label: `key=value` or `key`."""
+    key, _, value = text.partition("=")
+    if not key:
+        raise UsageError(f"invalid label {text!r}", hint="expected key=value")
+    return key, value
+
+
+def familiar(image: str) -> str:
+    """The image as Docker's message names it, with its tag."""
+    from specrun.oci.reference import Reference
+
+    return Reference.parse(image).familiar
+
+
+def cannot_start(failure: Exception) -> SpecrunError:
+    """A StartFailed as the user should see it."""
+    message, status = getattr(failure, "message", str(failure)), getattr(failure, "status", 125)
+    step = getattr(failure, "step", "")
+    error = SpecrunError(message if status != 125 else f"{step}: {message}")
+    error.code = "cannot-start"
+    error.exit_status = status
+    return error
+
+
+def prepare_cidfile(path: str) -> None:
+    """Refuse one that exists, before anything is made."""
+    if path and os.path.lexists(path):
+        raise UsageError(f"Container ID file found, make sure the other container isn't running or delete {path}")
+
+
+def write_cidfile(path: str, identity: str) -> None:
+    """Write the id, without a newline, as Docker does."""
+    if path:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(identity)

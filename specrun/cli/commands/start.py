@@ -1,0 +1,57 @@
+"""`specrun start`: containers that are not running."""
+
+from __future__ import annotations
+
+from specrun.cli.commands.each import for_each
+from specrun.cli.commands.run import Forwarder, cannot_start
+from specrun.cli.options import Command, Option
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.cli.context import Context
+
+COMMAND = Command(
+    "start",
+    "[OPTIONS] CONTAINER [CONTAINER...]",
+    "Start one or more containers that are not running.",
+    [
+        Option("-a --attach", "flag", "Attach STDOUT and STDERR, forward signals, and exit as the container does"),
+        Option("-i --interactive", "flag", "Attach the container's STDIN"),
+    ],
+    examples=["start simple1"],
+    unsupported="--checkpoint --detach-keys",
+)
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Start the containers."""
+    from specrun_runtime.errors import StartFailed
+
+    options = COMMAND.parse(arguments)
+    attach = options.attach or options.interactive
+    COMMAND.require(options, 1, 1 if attach else None)
+    engine = context.engine()
+    engine.mend()
+    if not attach:
+
+        def start(name: str) -> str:
+            try:
+                running = engine.start(engine.get(name))
+            except StartFailed as failure:
+                raise cannot_start(failure) from failure
+            if running:
+                running.detach()
+            return name
+
+        return for_each(options.arguments, context, start)
+    forwarder = Forwarder()
+    forwarder.install()
+    stdin = 0 if options.interactive else None
+    try:
+        running = engine.start(engine.get(options.arguments[0]), stdin=stdin, stdout=1, stderr=2)
+    except StartFailed as failure:
+        raise cannot_start(failure) from failure
+    if running is None:
+        return 0
+    forwarder.begin(running)
+    return running.wait(stdin)

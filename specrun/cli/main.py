@@ -1,0 +1,196 @@
+"""The entry of the `specrun` command: global options, the table of verbs, and the one place that prints errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.errors import SpecrunError
+
+VERBS = {
+    "run": "create a container from an image and start it",
+    "create": "create a container without starting it",
+    "start": "start containers that are not running",
+    "stop": "stop running containers",
+    "kill": "send a signal to running containers",
+    "ps": "list containers",
+    "rm": "remove containers",
+    "logs": "print what a container has written",
+    "wait": "wait until containers end, and print their exit status",
+    "inspect": "print all about containers and images as JSON",
+    "images": "list images",
+    "image": "assemble or list images",
+    "container": "the container verbs by their long names",
+    "validate": "check specs without doing anything",
+    "plan": "show what apply would change, and why",
+    "apply": "make it as the specs say",
+    "status": "show what the specs' objects are doing",
+    "delete": "remove what the specs have made",
+    "doctor": "examine what this host can do",
+    "version": "print the version",
+}
+"""Verb -> what it does. A verb's module is specrun.cli.commands.<verb>, imported when it is used."""
+
+GROUPS = (
+    ("Specs", "validate plan apply status delete"),
+    ("Containers", "run create start stop kill ps rm logs wait inspect"),
+    ("Images", "images image"),
+    ("Other", "container doctor version"),
+)
+LONG_NAMES = {
+    "container": {"ls": "ps", "list": "ps", "ps": "ps", **{verb: verb for verb in GROUPS[1][1].split()}},
+    "image": {"ls": "images", "list": "images", "inspect": "inspect", "assemble": "image"},
+}
+"""Docker's second spelling: `specrun container ls` is `specrun ps`."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; gives the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments[:4]
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _silence_stdout()
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        return _report(error)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    from specrun.cli.context import Context
+
+    root, debug = None, False
+    words = list(arguments)
+    while words and words[0].startswith("-"):
+        word = words.pop(0)
+        if word in ("--help", "-h"):
+            os.write(1, _usage().encode())
+            return 0
+        if word in ("--version", "-v"):
+            from specrun import __version__
+
+            os.write(1, f"specrun {__version__}\n".encode())
+            return 0
+        if word == "--debug":
+            debug = True
+        elif word.startswith("--root="):
+            root = word.removeprefix("--root=")
+        elif word == "--root" and words:
+            root = words.pop(0)
+        else:
+            raise _usage_error(f"unknown flag: {word}")
+    if not words:
+        os.write(1, _usage().encode())
+        return 0
+    verb, rest = _verb(words)
+    from importlib import import_module
+
+    from specrun.cli.options import HelpWanted
+
+    try:
+        status: int = import_module(f"specrun.cli.commands.{verb}").run(rest, Context(root, debug))
+        return status
+    except HelpWanted as wanted:
+        os.write(1, str(wanted).encode())
+        return 0
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    verb, rest = words[0], words[1:]
+    if verb in LONG_NAMES:
+        if not rest or rest[0] in ("--help", "-h"):
+            raise _usage_error(f"specrun {verb} needs a verb: {', '.join(sorted(LONG_NAMES[verb]))}")
+        if rest[0] not in LONG_NAMES[verb]:
+            raise _unknown(f"{verb} {rest[0]}", rest[0], list(LONG_NAMES[verb]))
+        return LONG_NAMES[verb][rest[0]], rest[1:]
+    if verb not in VERBS:
+        raise _unknown(verb, verb, list(VERBS))
+    return verb, rest
+
+
+def _unknown(what: str, word: str, known: list[str]) -> SpecrunError:
+    from difflib import get_close_matches
+
+    from specrun.errors import SpecrunError
+
+    close = get_close_matches(word, known, 1)
+    hint = f"did you mean {close[0]}?" if close else "see 'specrun --help'"
+    return SpecrunError(f"'{what}' is not a specrun command.", hint=hint)
+
+
+def _usage_error(message: str) -> SpecrunError:
+    from specrun.errors import UsageError
+
+    return UsageError(message, hint="see 'specrun --help'")
+
+
+def _usage() -> str:
+    lines = ["Usage:  specrun [--root DIR] [--debug] COMMAND", "", "Containers from YAML specs, without a daemon.", ""]
+    for title, verbs in GROUPS:
+        lines.append(f"{title}:")
+        lines += [f"  {verb.ljust(10)} {VERBS[verb]}" for verb in verbs.split()]
+        lines.append("")
+    lines += [
+        "Options:",
+        "  --root DIR   the state folder (default $SPECRUN_ROOT or /var/lib/specrun)",
+        "  --debug      show where an error comes from",
+        "  --version    print the version",
+        "",
+        "`specrun COMMAND --help` explains a command.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _report(error: Exception) -> int:
+    """Print an error as its user should see it; gives the exit status."""
+    from specrun.errors import SpecrunError
+
+    if isinstance(error, SpecrunError):
+        text = describe(error)
+        status = error.exit_status
+    elif isinstance(error, OSError):
+        text, status = f"specrun: {error}", 1
+        if error.errno in (1, 13):
+            text += "\n  hint: specrun needs root for this; `specrun doctor` examines the host"
+        elif error.errno == 28:
+            text += "\n  hint: the disk is full; nothing was left half done"
+    else:
+        text = f"specrun: internal error: {type(error).__name__}: {error}\n  hint: run again with --debug and report it"
+        status = 125
+    try:
+        os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass
+    return status
+
+
+def describe(error: SpecrunError) -> str:
+    """The text of an error: message, place and hint."""
+    lines = [f"specrun: {error.message} [{error.code}]"]
+    if error.place:
+        place = error.place
+        lines[0] = f"{place}: {error.message} [{error.code}]"
+        if place.source:
+            lines.append(f"  {place.line:>4} | {place.source}")
+            lines.append("       | " + " " * (place.column - 1) + "^" + "~" * (place.width - 1))
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    return "\n".join(lines)
+
+
+def _silence_stdout() -> None:
+    """Nobody reads on: let the interpreter's last flush go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
