@@ -1,0 +1,193 @@
+"""YAML text to plain values, each with its place: no tags, no surprises, bounded in every direction.
+
+Scalars follow the core schema of YAML 1.2: `no` and `22:22` and `010` are text, not a boolean, a number of minutes
+and eight.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from specrun.errors import Place
+from specrun.spec.problems import Problem, SpecProblems
+
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_NODES = 100_000
+MAX_ALIASED = 10_000
+"""How many nodes may come into being by aliases."""
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_INTEGER = re.compile("-?(?:0|[1-9][0-9]{0,17})")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+_IMPLICIT = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge")
+)
+"""What PyYAML takes a plain scalar for by itself; we judge its text anew."""
+
+Path = tuple[str | int, ...]
+
+
+@dataclass
+class Document:
+    """One YAML document: its value, and where each value and each key stands."""
+
+    file: str
+    lines: list[str]
+    value: Any = None
+    values: dict[Path, Place] = field(default_factory=dict)
+    keys: dict[Path, Place] = field(default_factory=dict)
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Where `path` stands, or the nearest thing around it that stands somewhere."""
+        table = self.keys if key else self.values
+        while path and path not in table:
+            path = path[:-1]
+            table = self.values if not key else {**self.values, **self.keys}
+        return table.get(path) or Place(self.file, 1, 1)
+
+
+def read(path: str) -> tuple[str, str]:
+    """Name and text of a spec file, or of standard input for `-`. Raises SpecProblems."""
+    if path == "-":
+        data = sys.stdin.buffer.read(MAX_BYTES + 1)
+        name = "<stdin>"
+    else:
+        name = path
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _whole_file(name, f"cannot be read: {error.strerror}", "missing-file") from error
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _whole_file(name, "is not a regular file", "bad-file")
+            data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise _whole_file(name, f"is larger than {MAX_BYTES} bytes", "bad-file")
+    try:
+        return name, data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _whole_file(name, f"is not UTF-8 text (byte {error.start})", "bad-file") from error
+
+
+def _whole_file(name: str, message: str, code: str) -> SpecProblems:
+    return SpecProblems([Problem(Place(name, 1, 1), message, code)])
+
+
+def parse(name: str, text: str) -> list[Document]:
+    """The documents of a file; empty ones are left out. Raises SpecProblems."""
+    lines = text.splitlines()
+    try:
+        nodes = [node for node in yaml.compose_all(text, _LOADER) if node is not None]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = _place(name, lines, mark.line, mark.column, 1) if mark else Place(name, 1, 1)
+        message = f"{error.problem or 'not YAML'}" + (f", {error.context}" if error.context else "")
+        raise SpecProblems([Problem(place, message, "bad-yaml")]) from error
+    except yaml.YAMLError as error:
+        raise _whole_file(name, f"is not YAML: {str(error).splitlines()[0]}", "bad-yaml") from error
+    except RecursionError as error:
+        raise _whole_file(name, f"is nested deeper than {MAX_DEPTH}", "too-deep") from error
+    documents = []
+    for node in nodes:
+        builder = _Builder(name, lines)
+        document = Document(name, lines)
+        document.value = builder.build(node, (), document, 0)
+        if builder.problems:
+            raise SpecProblems(builder.problems)
+        if document.value is not None:
+            documents.append(document)
+    return documents
+
+
+def _place(name: str, lines: list[str], line: int, column: int, width: int) -> Place:
+    source = lines[line] if line < len(lines) else ""
+    printable = "".join(char if char.isprintable() else " " for char in source)
+    return Place(name, line + 1, column + 1, printable, max(1, width))
+
+
+class _Builder:
+    """Turns nodes into values. Problems are collected, so that all are seen at once."""
+
+    def __init__(self, name: str, lines: list[str]) -> None:
+        self.name = name
+        self.lines = lines
+        self.problems: list[Problem] = []
+        self.count = 0
+        self.seen: set[int] = set()
+        self.aliased = 0
+
+    def build(self, node: yaml.Node, path: Path, document: Document, depth: int) -> Any:
+        document.values[path] = self.place(node)
+        self.count += 1
+        if id(node) in self.seen:
+            self.aliased += 1
+        self.seen.add(id(node))
+        if self.aliased > MAX_ALIASED or self.count > MAX_NODES:
+            return self.wrong(node, f"more than {MAX_ALIASED} values come from aliases", "too-large")
+        if depth > MAX_DEPTH:
+            return self.wrong(node, f"nested deeper than {MAX_DEPTH}", "too-deep")
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node)
+        if isinstance(node, yaml.SequenceNode):
+            self.check_tag(node, "tag:yaml.org,2002:seq")
+            return [self.build(item, (*path, index), document, depth + 1) for index, item in enumerate(node.value)]
+        self.check_tag(node, "tag:yaml.org,2002:map")
+        return self.mapping(node, path, document, depth)
+
+    def mapping(self, node: yaml.Node, path: Path, document: Document, depth: int) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.wrong(key_node, "a key must be text", "bad-key")
+                continue
+            key = key_node.value
+            if key == "<<" and not key_node.style:
+                self.wrong(key_node, "merge keys are not supported", "bad-key")
+                continue
+            if key in result:
+                first = document.keys[(*path, key)].line
+                self.wrong(key_node, f"{key!r} stands twice, first in line {first}", "duplicate-key")
+                continue
+            document.keys[(*path, key)] = self.place(key_node)
+            result[key] = self.build(value_node, (*path, key), document, depth + 1)
+            if self.aliased > MAX_ALIASED or self.count > MAX_NODES:
+                break
+        return result
+
+    def scalar(self, node: yaml.ScalarNode) -> Any:
+        text: str = node.value
+        if node.style:  # quoted, or a block
+            self.check_tag(node, "tag:yaml.org,2002:str")
+            return text
+        if node.tag not in _IMPLICIT:
+            return self.wrong(node, f"the tag {node.tag} is not supported", "bad-tag")
+        if text in _WORDS:
+            return _WORDS[text]
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        return text
+
+    def check_tag(self, node: yaml.Node, expected: str) -> None:
+        if node.tag != expected:
+            self.wrong(node, f"the tag {node.tag} is not supported", "bad-tag")
+
+    def wrong(self, node: yaml.Node, message: str, code: str) -> None:
+        if len(self.problems) < 100:
+            self.problems.append(Problem(self.place(node), message, code))
+
+    def place(self, node: yaml.Node) -> Place:
+        start, end = node.start_mark, node.end_mark
+        width = end.column - start.column if end.line == start.line else 1
+        return _place(self.name, self.lines, start.line, start.column, width)
