@@ -117,3 +117,18 @@ def take_over(directory: str) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def is_owned(directory: str) -> bool:
+    """Whether somebody is responsible for the container now; looks only, and writes nothing."""
+    try:
+        descriptor = os.open(f"{directory}/owner", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

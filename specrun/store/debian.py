@@ -106,7 +106,7 @@ def extract(package: Package, target: str) -> None:
 
 def _candidate(name: str, cache: str) -> Package:
     try:
-        output = _apt(["download", "--print-uris", name], cache)
+        output = _apt(["download", "--print-uris", name], "/")  # prints nothing where the file is there already
     except SpecrunError as error:
         if "Unable to locate package" in error.message or "No packages found" in error.message:
             raise PackageNotFound(

@@ -1,0 +1,28 @@
+"""`specrun validate`: are these specs right in themselves?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specrun.cli.commands.specs import command, guarded
+from specrun.cli.context import Context
+from specrun.cli.options import Parsed
+from specrun.reconcile.plan import ordered
+from specrun.spec.loader import load
+
+COMMAND = command(
+    "validate", "Check specs without doing or changing anything.", ["validate specs/workshop/01-hello-world.yaml"]
+)
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Exit with 0 when all is right, 1 when not."""
+
+    def action(options: Parsed, as_json: bool) -> tuple[int, dict[str, Any]]:
+        specs = load(options.arguments, options.project)
+        keys = [resource.key for resource in ordered(specs)]
+        if not as_json:
+            context.out(f"{len(keys)} object{'s' if len(keys) != 1 else ''}, all valid: {', '.join(keys)}\n")
+        return 0, {"project": specs.project, "objects": keys, "errors": []}
+
+    return guarded(COMMAND, arguments, context, action)

@@ -1,0 +1,66 @@
+"""Plans as people read them, and as programs do."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from specrun.reconcile.plan import Action, Change, Plan
+
+_COLOURS = {Action.CREATE: "32", Action.UPDATE: "33", Action.REPLACE: "35", Action.DELETE: "31", Action.KEEP: "2"}
+
+
+def use_colour(descriptor: int) -> bool:
+    """On a terminal, unless NO_COLOR is set."""
+    return os.isatty(descriptor) and not os.environ.get("NO_COLOR")
+
+
+def text(plan: Plan, *, colour: bool = False) -> str:
+    """The plan, a line for each object with its differences below, and the sum."""
+    width = max((len(change.key) for change in plan.changes), default=0)
+    lines = [line for change in plan.changes for line in _lines(change, width, colour)]
+    return "\n".join([*lines, summary(plan)]) + "\n"
+
+
+def _lines(change: Change, width: int, colour: bool) -> list[str]:
+    head = f"{change.action.value} {change.key.ljust(width)}   {change.action.word.ljust(8)} {change.reason}".rstrip()
+    lines = [f"\033[{_COLOURS[change.action]}m{head}\033[0m" if colour else head]
+    for one in change.differences:
+        place = change.places.get(one.dotted)
+        where = f"   ({place})" if place else ""
+        lines.append(f"    {one.dotted}: {_value(one.old)} -> {_value(one.new)}{where}")
+    return lines
+
+
+def _value(value: Any) -> str:
+    return "(nothing)" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def summary(plan: Plan) -> str:
+    """The closing line."""
+    if not plan.needed:
+        count = len(plan.changes)
+        return f"nothing to change: {count} object{'s are' if count != 1 else ' is'} as the specs say."
+    counts = [f"{plan.count(action)} {action.word}" for action in Action]
+    return f"{len(plan.needed)} to change: {', '.join(counts)}."
+
+
+def document(plan: Plan) -> dict[str, Any]:
+    """The plan for `--output json`."""
+    return {
+        "project": plan.project,
+        "changes": [
+            {
+                "action": change.action.word,
+                "object": change.key,
+                "reason": change.reason,
+                "differences": [
+                    {"operation": one.operation, "field": one.dotted, "old": one.old, "new": one.new}
+                    for one in change.differences
+                ],
+            }
+            for change in plan.changes
+        ],
+        "summary": {action.word: plan.count(action) for action in Action},
+    }
