@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 

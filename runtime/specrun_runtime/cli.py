@@ -119,6 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with open(f"{bundle}/config.json", "rb") as file:
         config = json.load(file)
     config.setdefault("root", {})["path"] = os.path.join(bundle, config["root"].get("path", "rootfs"))
+    cgroup = config.get("linux", {}).get("cgroupsPath", "").strip("/")
     os.makedirs(arguments.root, mode=0o700, exist_ok=True)
     try:
         os.mkdir(folder, 0o700)
@@ -137,7 +138,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 "user": None,
                 "durable": False,
                 "overlay": None,
-                "cgroup": config.get("linux", {}).get("cgroupsPath", "").strip("/") or f"specrun-runtime-{arguments.id}",
+                "cgroup": cgroup or f"specrun-runtime-{arguments.id}",
                 "attach": {"stdin": not arguments.detach, "stdout": True, "stderr": True},
                 "removal": None,
             }

@@ -53,6 +53,7 @@ def become(
     step = "prepare"
     try:
         os.umask(0)
+        os.setsid()
         capabilities_present = capabilities.bounding()
         _forget_imports()
         step = "leave the caller's session keyring"
@@ -188,6 +189,7 @@ def _execute(args: list[str], environment: dict[bytes, bytes]) -> NoReturn:
         path = environment.get(b"PATH") or DEFAULT_PATH.encode()
         candidates = [os.path.join(folder or b".", os.fsencode(name)) for folder in path.split(b":")]
     denied = False
+    missing: OSError | None = None
     for candidate in candidates:
         try:
             os.execve(candidate, args, environment)

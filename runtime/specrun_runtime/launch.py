@@ -131,7 +131,7 @@ def sealed_interpreter() -> int:
     with open(base_interpreter(), "rb", buffering=0) as source:
         left = os.fstat(source.fileno()).st_size
         while left:
-            left -= os.sendfile(memory, source.fileno(), None, left)  # type: ignore[arg-type]
+            left -= os.sendfile(memory, source.fileno(), None, left)
     fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_ALL)
     high = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, 20)
     os.close(memory)

@@ -49,9 +49,7 @@ def make_file(root: int, path: str) -> int:
     parent_path, name = os.path.split(path.rstrip("/"))
     with Fd(make_directories(root, parent_path or "/")) as parent:
         try:
-            os.close(
-                os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent.number)
-            )
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=parent.number))
         except FileExistsError:
             pass
         return libc.openat2(parent.number, name, os.O_PATH | os.O_NOFOLLOW)

@@ -23,7 +23,7 @@ def number(name: str, field: str) -> int:
     """The kernel's number of the limit called `name`."""
     if name not in NUMBERS:
         raise SpecError(field, f"{name!r} is not a resource limit")
-    return NUMBERS[name]
+    return int(NUMBERS[name])
 
 
 def clamp(name: str, soft: int, hard: int) -> tuple[int, int]:

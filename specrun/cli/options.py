@@ -71,9 +71,7 @@ class Command:
             lines += ["", "Options:"]
             left = [_column(option) for option in self.options]
             width = max(map(len, left)) + 3
-            lines += [
-                column.ljust(width) + option.help for column, option in zip(left, self.options, strict=True)
-            ]
+            lines += [column.ljust(width) + option.help for column, option in zip(left, self.options, strict=True)]
         if self.examples:
             lines += ["", "Examples:", *(f"  $ specrun {example}" for example in self.examples)]
         return "\n".join(lines) + "\n"
@@ -90,7 +88,9 @@ class Command:
             bound = "exactly" if most == least else "at least"
             raise self.wrong(f'"specrun {self.name}" requires {bound} {least} argument{plural}.')
         if most is not None and count > most:
-            what = "accepts no arguments" if most == 0 else f"requires at most {most} argument{'s' if most != 1 else ''}"
+            what = (
+                "accepts no arguments" if most == 0 else f"requires at most {most} argument{'s' if most != 1 else ''}"
+            )
             raise self.wrong(f'"specrun {self.name}" {what}.')
 
 

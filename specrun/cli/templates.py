@@ -261,7 +261,7 @@ class _Run:
             elif isinstance(value, dict):
                 raise self.failed(offset, f'executing "" at <{text}>: map has no entry for key "{name}"')
             else:
-                raise self.failed(offset, f"executing \"\" at <{text}>: can't evaluate field {name}")
+                raise self.failed(offset, f'executing "" at <{text}>: can\'t evaluate field {name}')
         return value
 
     def failed(self, offset: int, message: str) -> TemplateError:
@@ -294,7 +294,7 @@ def _printf(format: str, *values: Any) -> str:
             return json.dumps(value)
         if verb == "v":
             return f"%{match[1]}s" % _text(value)
-        return f"%{match[1]}{verb}" % value
+        return str(f"%{match[1]}{verb}" % value)
 
     return re.sub(r"%%|%([-+ 0#]*\d*(?:\.\d+)?)([sdvqxXfgt])", one, format)
 

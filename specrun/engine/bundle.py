@@ -40,10 +40,10 @@ def command_of(entrypoint: list[str] | None, command: list[str] | None, image: d
     return [*entry, *arguments]
 
 
-def environment_of(image: dict[str, Any], extra: list[str]) -> list[str]:
-    """The variables of the image, overridden by `extra`. An image's entry without `=` would name one of the host's."""
+def environment_of(image: list[str], extra: list[str]) -> list[str]:
+    """The image's variables, overridden by `extra`, PATH first. An image's entry without `=` would name a host's."""
     merged: dict[str, str] = {}
-    for entry in [*(item for item in image.get("Env") or [] if "=" in item[1:]), *extra]:
+    for entry in [f"PATH={defaults.PATH}", *(item for item in image if "=" in item[1:]), *extra]:
         merged[entry.partition("=")[0]] = entry
     return list(merged.values())
 
@@ -77,7 +77,7 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
             "env": [*first.values(), *environment.values()],
             "cwd": record.config["WorkingDir"] or "/",
             "user": {"uid": 0, "gid": 0},
-            "capabilities": {name: defaults.CAPABILITIES for name in sets},
+            "capabilities": dict.fromkeys(sets, defaults.CAPABILITIES),
             "rlimits": [
                 dict(zip(("type", "soft", "hard"), (name, *rlimits.clamp(name, soft, hard)), strict=True))
                 for name, soft, hard in rlimits.DEFAULT

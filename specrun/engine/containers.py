@@ -190,7 +190,11 @@ class Engine:
         except FileNotFoundError as error:
             raise ContainerNotFound(f"No such container: {container.id}") from error
         try:
-            while (known := self._load(container.id)) and known.state.status == state.CREATED and not known.state.finished_at:
+            while (
+                (known := self._load(container.id))
+                and known.state.status == state.CREATED
+                and not known.state.finished_at
+            ):
                 time.sleep(0.02)
             # The monitor holds a share of this lock as long as it lives; both files stay readable when removed.
             fcntl.flock(owner, fcntl.LOCK_EX)
@@ -436,7 +440,7 @@ def _record(request: ContainerRequest, image: Image, identity: str) -> Record:
             "Tty": False,
             "OpenStdin": request.interactive,
             "StdinOnce": request.interactive and attached,
-            "Env": bundle.environment_of({"Env": [f"PATH={bundle.defaults.PATH}", *(base.get("Env") or [])]}, request.env),
+            "Env": bundle.environment_of(base.get("Env") or [], request.env),
             "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
             "Image": request.image,
             "Volumes": None,

@@ -118,4 +118,6 @@ def _check_digest(text: str, digest: str) -> None:
 
 
 def _invalid(text: str, why: str) -> InvalidReference:
-    return InvalidReference(f"invalid reference format: {text!r}: {why}", hint="expected [host[:port]/]name[:tag][@digest]")
+    return InvalidReference(
+        f"invalid reference format: {text!r}: {why}", hint="expected [host[:port]/]name[:tag][@digest]"
+    )

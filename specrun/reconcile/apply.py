@@ -65,7 +65,8 @@ class Applier:
                 message = error.message
                 raise ApplyFailed(
                     f"{change.key}: {message}",
-                    hint=getattr(error, "hint", "") or f"{done} of {len(plan.needed)} changes were made before this one",
+                    hint=getattr(error, "hint", "")
+                    or f"{done} of {len(plan.needed)} changes were made before this one",
                     place=resource.place("spec"),
                 ) from error
             done += 1

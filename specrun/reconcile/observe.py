@@ -46,7 +46,7 @@ def observe(root: Root | None) -> Observed:
     engine = Engine(root)
     images = {
         reference: ObservedImage(image.id, image.assembled)
-        for image in engine.images.list()
+        for image in engine.images.all()
         for reference in image.references
     }
     return Observed(images, {one.name: _container(one) for one in engine.list(all=True)})

@@ -147,9 +147,9 @@ def _plan_image(resource: Resource, spec: ImageSpec, observed: Observed) -> Chan
     mark = fingerprint(spec.packages.include, spec.packages.suite, image_config(spec))
     found = {tag: observed.images.get(Reference.parse(tag).canonical) for tag in spec.tags}
     missing = [tag for tag, image in found.items() if image is None]
-    count = len(spec.packages.include)
+    packages = f"{len(spec.packages.include)} package{'s' if len(spec.packages.include) != 1 else ''}"
     if len(missing) == len(found):
-        return Change(Action.CREATE, resource.key, f"from {count} package{'s' if count != 1 else ''}, tags {', '.join(spec.tags)}")
+        return Change(Action.CREATE, resource.key, f"from {packages}, tags {', '.join(spec.tags)}")
     others = [tag for tag, image in found.items() if image and image.assembled != mark]
     if others:
         return Change(Action.REPLACE, resource.key, f"{', '.join(others)} is an image of another recipe")

@@ -75,7 +75,9 @@ def exclusive(root: Root, name: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another command"
-            raise Conflict(f"project {name} is being changed by {holder}", hint="try again when it has ended") from error
+            raise Conflict(
+                f"project {name} is being changed by {holder}", hint="try again when it has ended"
+            ) from error
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()} of user {os.geteuid()} since {since}".encode(), 0)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from specrun.errors import Place, SpecrunError
-from specrun.oci.digest import sha256
+from specrun.oci import digest
 from specrun.paths import is_name
 from specrun.spec.models import API_VERSION, KINDS, Envelope, ImageSpec, Metadata, ProcessSpec
 from specrun.spec.problems import Problem, SpecProblems
@@ -41,7 +41,7 @@ class Resource:
     @property
     def digest(self) -> str:
         """The same for two specs that mean the same."""
-        return sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()
+        return digest.of(json.dumps(self.values, sort_keys=True).encode())
 
     def place(self, *path: str | int, key: bool = False) -> Place:
         """Where a field stands."""
@@ -102,7 +102,9 @@ def _project(paths: list[str], chosen: str) -> str:
         return chosen
     first = "stdin" if paths[0] == "-" else os.path.basename(os.path.abspath(paths[0]))
     stem = first.rsplit(".", 1)[0] if first.endswith((".yaml", ".yml")) else first
-    cleaned = "".join(char if char.isalnum() and char.isascii() or char in "_.-" else "-" for char in stem).lstrip("_.-")
+    cleaned = "".join(char if char.isalnum() and char.isascii() or char in "_.-" else "-" for char in stem).lstrip(
+        "_.-"
+    )
     return cleaned[:128] or "project"
 
 
@@ -119,7 +121,7 @@ def _understand(document: Document, problems: list[Problem]) -> Resource | None:
     except ValidationError as error:
         problems += [_problem(document, subject, item, ()) for item in error.errors()]
         envelope = None
-    model = KINDS.get(value.get("kind") if isinstance(value.get("kind"), str) else "")
+    model = KINDS.get(str(value.get("kind")))
     if model is None or "spec" not in value:
         return None
     try:
@@ -154,14 +156,15 @@ def _problem(document: Document, subject: str, item: Any, prefix: Path) -> Probl
     if kind == "literal_error":
         close = get_close_matches(str(found), [word.strip("'") for word in context["expected"].split(" or ")], 1, 0.5)
         note = f'did you mean "{close[0]}"?' if close else f"expected {context['expected']}"
-        names = {("apiVersion",): ("unknown apiVersion", "unknown-version"), ("kind",): ("unknown kind", "unknown-kind")}
-        message, code = names.get(path, ("is not one of the possible values", "bad-value"))
+        message, code = _UNKNOWN.get(field, ("is not one of the possible values", "bad-value"))
         return Problem(document.place(path), f"{message} {found!r}", code, subject, field, note)
     if "expected" in context and "found" in context:
-        return Problem(document.place(path), context_message(item), kind, subject, field, f"expected {context['expected']}")
+        note = f"expected {context['expected']}"
+        return Problem(document.place(path), item["msg"], kind, subject, field, note)
     if kind in _TYPES:
         expected = _TYPES[kind]
-        note = 'write it in quotes: "%s"' % found if kind == "string_type" and isinstance(found, (int, float)) else ""
+        scalar = kind == "string_type" and isinstance(found, (bool, int, float))
+        note = f'write it in quotes: "{json.dumps(found)}"' if scalar else ""
         message = f"found {_type_name(found)}, expected {expected}"
         return Problem(document.place(path), message, "wrong-type", subject, field, note)
     if kind == "too_short":
@@ -169,11 +172,10 @@ def _problem(document: Document, subject: str, item: Any, prefix: Path) -> Probl
     return Problem(document.place(path), item["msg"], kind.replace("_", "-"), subject, field)
 
 
-def context_message(item: Any) -> str:
-    """The message of an error of our own validators."""
-    return str(item["msg"])
-
-
+_UNKNOWN = {
+    "apiVersion": ("unknown apiVersion", "unknown-version"),
+    "kind": ("unknown kind", "unknown-kind"),
+}
 _TYPES = {
     "string_type": "text",
     "list_type": "a list",
@@ -255,7 +257,9 @@ def _check_references(resources: dict[str, Resource], problems: list[Problem]) -
                 place = resource.place("spec", "dependsOn", index)
                 field = f"spec.dependsOn[{index}]"
                 problems.append(
-                    Problem(place, f"there is no {dependency.key} in these specs", "no-such-spec", resource.key, field, note)
+                    Problem(
+                        place, f"there is no {dependency.key} in these specs", "no-such-spec", resource.key, field, note
+                    )
                 )
 
 

@@ -37,7 +37,9 @@ def _reference(text: str) -> str:
 def _absolute(text: str) -> str:
     if not text.startswith("/"):
         raise PydanticCustomError(
-            "bad-path", "{found} is not an absolute path", {"found": repr(text), "expected": "a path that begins with /"}
+            "bad-path",
+            "{found} is not an absolute path",
+            {"found": repr(text), "expected": "a path that begins with /"},
         )
     return text
 

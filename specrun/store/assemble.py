@@ -11,6 +11,7 @@ import tempfile
 import time
 
 from specrun.errors import SpecrunError
+from specrun.oci import digest as digests
 from specrun.oci.digest import sha256
 from specrun.oci.reference import Reference
 from specrun.store import debian, elf
@@ -39,7 +40,7 @@ _ETC = {
 def fingerprint(packages: list[str], suite: str, config: dict[str, Any]) -> str:
     """What an assembled image answers to: equal requests have equal fingerprints."""
     request = {"packages": sorted(packages), "suite": suite, "config": config, "recipe": 1}
-    return sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    return digests.of(json.dumps(request, sort_keys=True).encode())
 
 
 def assemble_image(
@@ -130,7 +131,8 @@ def _add_libraries(tree: str, names: list[str], cache: str, work: str) -> list[d
             folder = f"{work}/{len(asked)}"
             os.mkdir(folder)
             debian.extract(package, folder)
-            if any([_take(folder, tree, wanted) for wanted in missing]):
+            taken = [wanted for wanted in missing if _take(folder, tree, wanted)]
+            if taken:
                 used.append(package)
             missing = _missing(tree)
     if missing:

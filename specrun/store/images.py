@@ -73,7 +73,7 @@ class ImageStore:
             )
         return self._image(wanted, entries)
 
-    def list(self) -> list[Image]:
+    def all(self) -> list[Image]:
         """All images, the newest first."""
         entries = self._entries()
         by_id = {_annotation(entry, CONFIG_DIGEST): entry for entry in entries}

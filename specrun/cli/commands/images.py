@@ -35,7 +35,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 0, 1)
-    rows = [row for image in ImageStore(context.root()).list() for row in _rows(image, options.no_trunc)]
+    rows = [row for image in ImageStore(context.root()).all() for row in _rows(image, options.no_trunc)]
     if options.arguments:
         rows = [row for row in rows if _matches(row, options.arguments[0])]
     for text in options.filter:
@@ -87,8 +87,9 @@ def _passes(row: dict[str, Any], text: str) -> bool:
     if key == "reference":
         return _matches(row, value)
     if key == "dangling":
-        return (row["Repository"] == "<none>") == (value in ("true", "1"))
+        return bool(row["Repository"] == "<none>") == (value in ("true", "1"))
     if key == "label":
         name, equals, wanted = value.partition("=")
-        return name in row["_labels"] and (not equals or row["_labels"][name] == wanted)
+        labels: dict[str, str] = row["_labels"]
+        return name in labels and (not equals or labels[name] == wanted)
     raise UsageError(f"Invalid filter '{key}'", hint="expected reference=, label= or dangling=")

@@ -1,0 +1,122 @@
+"""What a container sees, field by field, against what Docker gives one here."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.host import Host
+
+DEFAULTS = Path(__file__).parents[3] / "shared" / "docker-defaults.json"
+
+
+@pytest.fixture(scope="module")
+def docker() -> dict[str, Any]:
+    if not DEFAULTS.exists():
+        pytest.skip("the measured defaults are not beside this checkout")
+    defaults: dict[str, Any] = json.loads(DEFAULTS.read_text())["default"]
+    return defaults
+
+
+def test_capabilities_and_signals(host: Host, docker: dict[str, Any]) -> None:
+    status = host.ok("run", "--rm", "busybox", "cat", "/proc/self/status")
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    for name, value in {**docker["caps_hex"], **docker["signals"]}.items():
+        assert fields[name] == value, name
+    assert fields["NoNewPrivs"] == docker["NoNewPrivs"]
+
+
+def test_mounts(host: Host, docker: dict[str, Any]) -> None:
+    text = host.ok("run", "--rm", "busybox", "cat", "/proc/self/mountinfo")
+    found = {}
+    for line in text.splitlines():
+        left, right = line.split(" - ")
+        found[left.split()[4]] = (right.split()[0], set(left.split()[5].split(",")))
+    wanted = {mount["target"]: (mount["fstype"], set(mount["opts"].split(","))) for mount in docker["mounts"]}
+    # Stricter by choice (docs/differences.md): no devices on the root, a read-only folder of control groups, and
+    # /proc/interrupts masked as newer Dockers do.
+    wanted["/"] = ("overlay", wanted["/"][1] | {"nodev"})
+    wanted["/sys/fs/cgroup"] = ("tmpfs", wanted["/sys/fs/cgroup"][1] - {"rw"} | {"ro"})
+    wanted["/proc/interrupts"] = wanted["/proc/keys"]
+    backing = found["/etc/hosts"][0]
+    for name in ("hosts", "hostname", "resolv.conf"):
+        wanted[f"/etc/{name}"] = (backing, wanted[f"/etc/{name}"][1])
+    assert found == wanted
+
+
+def test_devices(host: Host, docker: dict[str, Any]) -> None:
+    script = 'cd /dev; for f in * pts/*; do stat -c "%n %f %u %g %t:%T" $f; done; for l in fd stdin stdout stderr ptmx;'
+    text = host.ok("run", "--rm", "busybox", "sh", "-c", f"{script} do readlink $l; done")
+    lines = text.splitlines()
+    found = {line.split()[0]: line.split()[1:] for line in lines[:-5]}
+    assert set(found) == {*docker["dev"]["/dev"], "pts/ptmx"}
+    for name, facts in docker["dev"]["/dev"].items():
+        if "rdev" in facts:
+            major, minor = facts["rdev"].split(":")
+            assert found[name][3] == f"{int(major):x}:{int(minor):x}", name
+            assert int(found[name][0], 16) == int(facts["mode"], 8), name
+    links = [docker["dev"]["/dev"][name]["link"] for name in ("fd", "stdin", "stdout", "stderr", "ptmx")]
+    assert lines[-5:] == links
+
+
+def test_masked_and_read_only_paths(host: Host) -> None:
+    script = "wc -c < /proc/keys; ls /sys/firmware /proc/acpi; echo 1 > /proc/sys/kernel/core_pattern"
+    done = host.run("run", "--rm", "busybox", "sh", "-c", script)
+    assert done.stdout.split() == [b"0", b"/proc/acpi:", b"/sys/firmware:"]
+    assert b"Read-only file system" in done.stderr
+
+
+def test_kernel_parameters_of_the_network(host: Host, docker: dict[str, Any]) -> None:
+    for path in ("/proc/sys/net/ipv4/ping_group_range", "/proc/sys/net/ipv4/ip_unprivileged_port_start"):
+        assert host.ok("run", "--rm", "busybox", "cat", path) == docker["files"][path]
+
+
+def test_descriptors_umask_and_session(host: Host) -> None:
+    inherited = os.open("/", os.O_RDONLY)
+    os.set_inheritable(inherited, True)
+    previous = os.umask(0o077)
+    try:
+        text = host.ok("run", "--rm", "busybox", "sh", "-c", "ls /proc/1/fd; umask; cut -d' ' -f6 /proc/1/stat")
+    finally:
+        os.umask(previous)
+        os.close(inherited)
+    assert text.split() == ["0", "1", "2", "0022", "1"]
+
+
+def test_every_namespace_is_new(host: Host) -> None:
+    kinds = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
+    text = host.ok("run", "--rm", "busybox", "sh", "-c", "for n in $0; do readlink /proc/self/ns/$n; done", " ".join(kinds))
+    for kind, inside in zip(kinds, text.split(), strict=True):
+        assert inside.startswith(f"{kind}:["), inside
+        assert inside != os.readlink(f"/proc/self/ns/{kind}")
+
+
+def test_it_is_the_first_process_and_sees_no_other(host: Host) -> None:
+    lines = host.ok("run", "--rm", "busybox", "ps").splitlines()
+    assert [line.split()[0] for line in lines] == ["PID", "1"]
+
+
+def test_loopback_is_up_and_alone(host: Host) -> None:
+    text = host.ok("run", "--rm", "busybox", "ifconfig", "-a")
+    assert text.startswith("lo ")
+    assert "UP LOOPBACK RUNNING" in text
+    assert "eth0" not in text
+
+
+def test_devices_cannot_be_opened_even_when_made(host: Host) -> None:
+    script = "mknod /mem c 1 1 && cat /mem; mknod /dev/tun c 10 200 && cat /dev/tun"
+    done = host.run("run", "--rm", "busybox", "sh", "-c", script)
+    assert done.returncode != 0
+    assert done.stderr.count(b"not permitted") + done.stderr.count(b"Permission denied") == 2
+
+
+def test_control_groups_are_its_own_and_read_only(host: Host) -> None:
+    script = "cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x; mkdir /sys/fs/cgroup/*/x"
+    done = host.run("run", "--rm", "busybox", "sh", "-c", script)
+    assert all(line.endswith(b":/") for line in done.stdout.splitlines())
+    assert done.returncode == 1
+    assert b"Read-only file system" in done.stderr

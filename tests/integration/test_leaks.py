@@ -1,0 +1,35 @@
+"""Nothing stays: many runs, and runs that are killed."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from tests.support import leaks
+from tests.support.host import Host, kill
+
+
+def test_two_hundred_runs_leave_nothing(host: Host) -> None:
+    before = leaks.snapshot()
+    for _ in range(200):
+        assert host.run("run", "--rm", "busybox", "true").returncode == 0
+    assert leaks.leaked(before) == {}
+    assert host.leftovers() == []
+
+
+def test_a_killed_command_leaves_nothing_that_the_next_does_not_clear(host: Host) -> None:
+    before = leaks.snapshot()
+    seed = random.randrange(1 << 30)
+    chance = random.Random(seed)
+    for _ in range(60):
+        process = host.spawn("run", "--rm", "busybox", "true")
+        time.sleep(chance.uniform(0.0, 0.13))
+        kill(process)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        host.ok("ps", "-a")
+        if not host.leftovers():
+            break
+        time.sleep(0.1)  # a container that had started already ends by itself
+    assert host.leftovers() == [], f"seed {seed}"
+    assert leaks.leaked(before) == {}, f"seed {seed}"
