@@ -17,6 +17,12 @@ from specrun.spec.problems import Problem, SpecProblems
 from specrun.store.assemble import fingerprint
 
 
+class DependencyCircle(SpecrunError):
+    """Objects that each need the other to be there first."""
+
+    code = "circle"
+
+
 class Action(StrEnum):
     """What is done to an object, by the sign that the plan shows."""
 
@@ -65,7 +71,7 @@ def plan(desired: Specs, observed: Observed, record: Project) -> Plan:
     """What `apply` will do.
 
     Raises SpecProblems for an image that neither the store nor a spec has, Conflict for a name that somebody
-    else's container has, and SpecrunError for dependencies in a circle.
+    else's container has, and DependencyCircle.
     """
     order = ordered(desired)
     makers = _makers(desired)
@@ -100,7 +106,7 @@ def ordered(specs: Specs) -> list[Resource]:
             return
         if resource.key in path:
             circle = " -> ".join([*path[path.index(resource.key) :], resource.key])
-            raise SpecrunError(f"these specs depend on each other in a circle: {circle}", place=resource.place("spec"))
+            raise DependencyCircle(f"these specs depend on each other: {circle}", place=resource.place("spec", key=True))
         path.append(resource.key)
         for key in needs(resource, makers):
             visit(specs.resources[key])

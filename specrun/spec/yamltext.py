@@ -133,9 +133,9 @@ class _Builder:
             self.aliased += 1
         self.seen.add(id(node))
         if self.aliased > MAX_ALIASED or self.count > MAX_NODES:
-            return self.wrong(node, f"more than {MAX_ALIASED} values come from aliases", "too-large")
+            raise self.hopeless(node, f"more than {MAX_ALIASED} values come from aliases", "too-large")
         if depth > MAX_DEPTH:
-            return self.wrong(node, f"nested deeper than {MAX_DEPTH}", "too-deep")
+            raise self.hopeless(node, f"nested deeper than {MAX_DEPTH}", "too-deep")
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         if isinstance(node, yaml.SequenceNode):
@@ -160,8 +160,6 @@ class _Builder:
                 continue
             document.keys[(*path, key)] = self.place(key_node)
             result[key] = self.build(value_node, (*path, key), document, depth + 1)
-            if self.aliased > MAX_ALIASED or self.count > MAX_NODES:
-                break
         return result
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
@@ -186,6 +184,10 @@ class _Builder:
     def wrong(self, node: yaml.Node, message: str, code: str) -> None:
         if len(self.problems) < 100:
             self.problems.append(Problem(self.place(node), message, code))
+
+    def hopeless(self, node: yaml.Node, message: str, code: str) -> SpecProblems:
+        """What ends the reading at once."""
+        return SpecProblems([Problem(self.place(node), message, code)])
 
     def place(self, node: yaml.Node) -> Place:
         start, end = node.start_mark, node.end_mark
