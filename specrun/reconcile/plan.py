@@ -106,7 +106,9 @@ def ordered(specs: Specs) -> list[Resource]:
             return
         if resource.key in path:
             circle = " -> ".join([*path[path.index(resource.key) :], resource.key])
-            raise DependencyCircle(f"these specs depend on each other: {circle}", place=resource.place("spec", key=True))
+            raise DependencyCircle(
+                f"these specs depend on each other: {circle}", place=resource.place("spec", key=True)
+            )
         path.append(resource.key)
         for key in needs(resource, makers):
             visit(specs.resources[key])

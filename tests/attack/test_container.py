@@ -168,7 +168,14 @@ def test_code_of_the_image_is_never_imported(host: Host, tree: Path) -> None:
 
 
 def test_nothing_of_ours_is_visible_inside(host: Host) -> None:
-    text = host.ok("run", "--rm", "busybox", "sh", "-c", "ls -l /proc/1/fd /proc/1/exe /proc/1/root /proc/1/cwd; cat /proc/net/unix")
+    text = host.ok(
+        "run",
+        "--rm",
+        "busybox",
+        "sh",
+        "-c",
+        "ls -l /proc/1/fd /proc/1/exe /proc/1/root /proc/1/cwd; cat /proc/net/unix",
+    )
     assert "memfd" not in text
     assert "specrun" not in text
 

@@ -91,7 +91,9 @@ def test_a_write_through_an_absolute_link_stays_inside(place: tuple[Path, Path])
 
 def test_a_link_is_replaced_and_not_written_through(place: tuple[Path, Path]) -> None:
     target, canary = place
-    unpack([archive(member("x", tar.SYMLINK, link=f"{canary}/secret"), member("x", data=b"new", mode=0o777))], str(target))
+    unpack(
+        [archive(member("x", tar.SYMLINK, link=f"{canary}/secret"), member("x", data=b"new", mode=0o777))], str(target)
+    )
     assert not (target / "x").is_symlink()
     assert (target / "x").read_bytes() == b"new"
 

@@ -89,7 +89,9 @@ def test_descriptors_umask_and_session(host: Host) -> None:
 
 def test_every_namespace_is_new(host: Host) -> None:
     kinds = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
-    text = host.ok("run", "--rm", "busybox", "sh", "-c", "for n in $0; do readlink /proc/self/ns/$n; done", " ".join(kinds))
+    text = host.ok(
+        "run", "--rm", "busybox", "sh", "-c", "for n in $0; do readlink /proc/self/ns/$n; done", " ".join(kinds)
+    )
     for kind, inside in zip(kinds, text.split(), strict=True):
         assert inside.startswith(f"{kind}:["), inside
         assert inside != os.readlink(f"/proc/self/ns/{kind}")

@@ -25,7 +25,9 @@ class Host:
         self.environment = {**os.environ, "SPECRUN_ROOT": str(self.root), "SPECRUN_RUN": str(folder / "run")}
         self.environment.pop("NO_COLOR", None)
 
-    def run(self, *arguments: str, input: bytes | None = None, timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *arguments: str, input: bytes | None = None, timeout: float = 60
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end; stdin is empty unless `input` is given."""
         return subprocess.run(
             [COMMAND, *arguments],

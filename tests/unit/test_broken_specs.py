@@ -20,7 +20,9 @@ def said(case: Path) -> str:
     try:
         ordered(load([str(case)]))
     except SpecProblems as error:
-        return "".join(f"{one.place.line}:{one.place.column} {one.code} {one.field}".rstrip() + "\n" for one in error.problems)
+        return "".join(
+            f"{one.place.line}:{one.place.column} {one.code} {one.field}".rstrip() + "\n" for one in error.problems
+        )
     except SpecrunError as error:
         return f"{error.place.line}:{error.place.column} {error.code}\n" if error.place else f"{error.code}\n"
     return ""

@@ -1,0 +1,46 @@
+"""`kill -9` while an image is assembled or unpacked: the next command makes it whole."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.host import COMMAND, Host, kill
+
+
+def test_a_killed_unpacking_is_repaired(host: Host) -> None:
+    chance = random.Random(7)
+    for _ in range(15):
+        shutil.rmtree(host.root / "layers")
+        (host.root / "layers").mkdir(mode=0o700)
+        process = host.spawn("run", "--rm", "busybox", "true")
+        time.sleep(chance.uniform(0.03, 0.15))
+        kill(process)
+        assert host.ok("run", "--rm", "busybox", "echo", "whole") == "whole\n"
+        assert [path.name for path in Path(host.root, "layers").iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("call", ["rename", "mkdir", "fsync", "symlink"])
+def test_a_kill_at_a_durable_step_of_a_start(host: Host, call: str) -> None:
+    for number in range(1, 8):
+        name = f"n{number}"
+        inject = f"inject={call}:signal=KILL:when={number}"
+        subprocess.run(
+            ["strace", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, COMMAND, "create", "--name", name,
+             "busybox", "true"],
+            env=host.environment, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        host.ok("ps", "-a")
+        names = host.ok("ps", "-a", "--format", "{{.Names}}").split()
+        assert set(host.leftovers()) <= {f"names/{one}" for one in names} | {
+            f"containers/{one}" for one in host.containers()
+        }
+        if name not in names:
+            host.ok("create", "--name", name, "busybox", "true")
+        host.ok("rm", name)
+    assert host.leftovers() == []

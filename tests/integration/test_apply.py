@@ -1,0 +1,164 @@
+"""Specs become containers, and nothing happens twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import leaks
+from tests.support.host import Host
+
+HELLO = Path(__file__).parents[2] / "specs/workshop/01-hello-world.yaml"
+WHERE = Path(__file__).parents[2] / "specs/workshop/02-where-is-my-container.yaml"
+
+
+def write(folder: Path, text: str, name: str = "spec.yaml") -> str:
+    path = folder / name
+    path.write_text(text)
+    return str(path)
+
+
+def job(command: str = "[echo, hi]", name: str = "one", more: str = "") -> str:
+    return (
+        f"apiVersion: specrun/v1\nkind: Job\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  image: busybox\n  command: {command}\n{more}---\n"
+    )
+
+
+def listing(folder: Path) -> list[tuple[str, int, int]]:
+    found = []
+    for path, names, files in os.walk(folder):
+        for name in names + files:
+            info = os.lstat(os.path.join(path, name))
+            found.append((os.path.join(path, name), info.st_mtime_ns, info.st_size))
+    return sorted(found)
+
+
+def test_the_whole_way_on_an_empty_host(empty_host: Host) -> None:
+    spec = str(HELLO)
+    assert empty_host.run("plan", spec).returncode == 2
+    assert not empty_host.root.exists()
+    assert "\nhello world\n" in empty_host.ok("apply", spec)
+    assert empty_host.run("plan", spec).returncode == 0
+    assert "nothing to change" in empty_host.ok("apply", spec)
+    assert empty_host.ok("logs", "hello-world") == "hello world\n"
+    assert empty_host.ok("status", spec).split()[-4:-1] == ["Job", "hello-world", "completed"]
+    empty_host.ok("delete", spec)
+    assert empty_host.leftovers() == []
+    assert os.listdir(empty_host.root / "oci/blobs/sha256") == []
+    assert os.listdir(empty_host.root / "layers") == []
+    assert os.listdir(empty_host.root / "projects") == []
+    assert empty_host.run("plan", spec).returncode == 2
+
+
+def test_a_container_is_kept_running(host: Host) -> None:
+    spec = str(WHERE)
+    host.ok("apply", spec)
+    assert host.ok("ps", "--format", "{{.Names}}").split() == ["running"]
+    host.ok("kill", "running")
+    host.ok("wait", "running")
+    plan = host.run("plan", spec)
+    assert plan.returncode == 2
+    assert b"~ container/running" in plan.stdout
+    host.ok("apply", spec)
+    assert host.ok("ps", "--format", "{{.Names}}").split() == ["running"]
+    host.ok("delete", spec)
+    assert host.leftovers() == []
+
+
+def test_planning_writes_nothing(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job())
+    for arguments in (["plan", spec], ["validate", spec], ["status", spec], ["plan", spec, "-o", "json"]):
+        state, machine = listing(host.root), leaks.snapshot()
+        host.run(*arguments)
+        assert listing(host.root) == state, arguments
+        assert leaks.leaked(machine, 0) == {}
+
+
+def test_a_changed_spec_replaces_with_its_reason(host: Host, tmp_path: Path) -> None:
+    host.ok("apply", write(tmp_path, job()))
+    changed = write(tmp_path, job("[echo, ho]"))
+    plan = host.run("plan", changed).stdout.decode()
+    assert "± job/one" in plan
+    assert 'command[1]: "hi" -> "ho"' in plan
+    assert f"{changed}:6:19" in plan
+    assert "\nho\n" in host.ok("apply", changed)
+
+
+def test_order_and_comments_are_no_change(host: Host, tmp_path: Path) -> None:
+    host.ok("apply", write(tmp_path, job(more="  env: {A: a, B: b}\n")))
+    text = "# a comment\n" + job("\n  - echo\n  - hi", more="  env:\n    B: b   # second\n    A: a\n")
+    assert host.run("plan", write(tmp_path, text)).returncode == 0
+
+
+def test_a_failed_job_is_said_and_run_again(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job("[sh, -c, 'echo why; exit 3']") + job(name="two"))
+    done = host.run("apply", spec)
+    assert done.returncode == 1
+    assert b"job/one: the command ended with exit status 3" in done.stderr
+    assert b"why" in done.stderr
+    plan = json.loads(host.run("plan", spec, "-o", "json").stdout)
+    assert [change["action"] for change in plan["changes"]] == ["replace", "create"]
+
+
+def test_a_stranger_s_container_is_not_touched(host: Host, tmp_path: Path) -> None:
+    identity = host.ok("create", "--name", "one", "busybox", "true").strip()
+    done = host.run("apply", write(tmp_path, job()))
+    assert done.returncode == 1
+    assert identity[:12] in done.stderr.decode()
+    assert host.containers() == [identity]
+
+
+def test_a_label_does_not_make_a_container_ours(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job())
+    host.ok("apply", spec)
+    host.ok("rm", "one")
+    host.ok("create", "--name", "one", "-l", "io.specrun.token=guess", "busybox", "true")
+    host.ok("delete", spec)
+    assert host.ok("ps", "-a", "--format", "{{.Names}}") == "one\n"
+
+
+def test_a_missing_image_is_said_at_its_place(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job().replace("busybox", "nix"))
+    done = host.run("plan", spec)
+    assert done.returncode == 1
+    assert f"{spec}:5:10".encode() in done.stderr
+    assert b"[no-such-image]" in done.stderr
+
+
+def test_standard_input_and_folders(host: Host, tmp_path: Path) -> None:
+    assert "\nhi\n" in host.ok("apply", "-", input=job().encode())
+    write(tmp_path, job(name="x"), "a.yaml")
+    write(tmp_path, job(name="y"), "b.yml")
+    write(tmp_path, "not yaml: [", "c.txt")
+    assert host.ok("validate", str(tmp_path)).startswith("2 objects, all valid: job/x, job/y")
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "apply", "status", "delete"])
+def test_errors_as_json(host: Host, tmp_path: Path, verb: str) -> None:
+    done = host.run(verb, write(tmp_path, job(more="  memroy: 1\n")), "--output", "json")
+    assert done.returncode == 1
+    problem = json.loads(done.stdout)["errors"][0]
+    assert (problem["code"], problem["line"], problem["field"]) == ("unknown-field", 7, "spec.memroy")
+
+
+def test_one_apply_at_a_time(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job("[sleep, '1.5']"))
+    first = host.spawn("apply", spec, stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = host.run("apply", spec)
+    first.stdout.close()
+    assert first.wait(20) in (0, 141)
+    assert second.returncode == 1
+    assert f"pid {first.pid}".encode() in second.stderr
+
+
+def test_dependencies_come_first(host: Host, tmp_path: Path) -> None:
+    text = job("[echo, second]", "b", "  dependsOn: [{job: a}]\n") + job("[echo, first]", "a")
+    lines = host.ok("apply", write(tmp_path, text)).splitlines()
+    assert lines.index("first") < lines.index("second")
