@@ -1,0 +1,84 @@
+"""`./dev bench`: specrun, and Docker in turn where it is installed, in one run; medians and their ratio."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.support.private_docker import private_docker
+
+COMMAND = str(Path(sys.executable).with_name("specrun"))
+RUNS = 15
+CASES = {
+    "run --rm --net none busybox true": ["run", "--rm", "--net", "none", "busybox", "true"],
+    "run -d and rm -f": ["sh"],
+    "ps -a": ["ps", "-a"],
+    "images": ["images"],
+}
+
+
+def measure(command: list[str], environment: dict[str, str]) -> float:
+    """Seconds that one run takes."""
+    began = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    return time.perf_counter() - began
+
+
+def line(program: str, arguments: list[str]) -> list[str]:
+    """The whole command line of a case."""
+    if arguments == ["sh"]:
+        return ["sh", "-c", f"{program} rm -f $({program} run -d --net none busybox sleep 60)"]
+    return [program, *arguments]
+
+
+def main() -> int:
+    """Print a table; gives the exit status."""
+    from tabulate import tabulate
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srb-"))
+        ours = {**os.environ, "SPECRUN_ROOT": f"{folder}/root", "SPECRUN_RUN": f"{folder}/run"}
+        subprocess.run([COMMAND, "image", "assemble", "busybox"], env=ours, check=True, capture_output=True)
+        theirs = None
+        if shutil.which("dockerd"):
+            theirs = stack.enter_context(private_docker())
+            layer = next(path for path in Path(folder, "root/layers").glob("*/fs")) if _unpacked(ours) else None
+            load = f"tar -C {layer} -c . | docker import -c 'CMD [\"sh\"]' - busybox:latest"
+            subprocess.run(["sh", "-c", load], env=theirs, check=True, capture_output=True)
+        rows = []
+        for name, arguments in CASES.items():
+            mine, docker = [], []
+            for number in range(RUNS + 1):
+                sample = measure(line(COMMAND, arguments), ours)
+                other = measure(line("docker", arguments), theirs) if theirs else 0.0
+                if number:  # the first warms up
+                    mine.append(sample * 1000)
+                    docker.append(other * 1000)
+            row = [name, statistics.median(mine), min(mine)]
+            row += (
+                [statistics.median(docker), statistics.median(mine) / statistics.median(docker)]
+                if theirs
+                else ["-", "-"]
+            )
+            rows.append(row)
+        headers = ["case", "specrun ms", "(least)", "docker ms", "ratio"]
+        print(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", ".0f", ".0f", ".0f", ".2f")))
+    return 0
+
+
+def _unpacked(environment: dict[str, str]) -> bool:
+    subprocess.run([COMMAND, "run", "--rm", "busybox", "true"], env=environment, check=True, capture_output=True)
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The same command scripts on real Docker and on specrun: the same exit status and the same normalised output."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Docker, Engine, Specrun
+
+pytestmark = pytest.mark.oracle
+
+SCRIPTS = [
+    "docker run --rm --network none busybox echo hello world",
+    "docker run --rm --network none -e A=1 -e B='x y' -h box busybox env",
+    "docker run --rm --network none -w /srv/deep busybox pwd",
+    "docker run --rm --network none -u 1000 busybox id",
+    "docker run --rm --network none -u nobody busybox id -u",
+    "docker run --rm --network none -u 5:6 busybox id",
+    "docker run --rm --network none busybox sh -c 'exit 42'",
+    "docker run --rm --network none busybox sh -c 'kill -TERM $$; sleep 1; echo alive'",
+    "docker run --rm --network none busybox nosuch 2>/dev/null",
+    "docker run --rm --network none busybox /etc 2>/dev/null",
+    "docker run --rm --network none --entrypoint echo busybox a b",
+    "docker run --rm --network none busybox cat /proc/self/oom_score_adj /proc/self/setgroups",
+    "docker run --rm --network none busybox sh -c 'umask; pwd; echo $0 $$'",
+    "docker run --rm --network none busybox stat -c '%n %a %u %g' /dev /dev/null /dev/shm /dev/pts /proc /sys",
+    "docker run --rm --network none busybox ls -1 /dev",
+    "docker run --rm --network none busybox cat /etc/hosts",
+    "docker run --rm --network none busybox grep -E 'Cap|NoNewPrivs|SigIgn|SigBlk' /proc/self/status",
+    "docker run --rm --network none busybox sh -c 'ls -l /proc/self/fd | wc -l'",
+    "docker run --rm --network none busybox ps",
+    "docker run --rm --network none --name a busybox true; docker ps -a --format '{{.Names}}'",
+    "echo hello there | docker run --rm --network none busybox grep hello",
+    "echo hello there | docker run --rm --network none -i busybox grep hello",
+    "docker run -d --network none --name a busybox sh -c 'echo o; echo e >&2' >/dev/null; docker wait a; docker logs a",
+    "docker run --network none --name a busybox true; docker ps -a --format '{{.Names}} {{.Image}} {{.Command}}'",
+    "docker run --network none --name a busybox true; docker run --network none --name a busybox true 2>/dev/null",
+    "docker run --network none --name a -l k=v -l e busybox true; docker inspect -f '{{json .Config.Labels}}' a",
+    "docker run --network none --name a busybox sh -c 'exit 3'; "
+    "docker inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.State.Running}} {{.State.Pid}} {{.Path}} {{.Args}}' a",
+    "docker run --network none --name a busybox true; docker inspect -f '{{.Name}} {{join .Config.Cmd \",\"}}' a",
+    "docker create --network none --name a busybox echo hi >/dev/null; docker start -a a; docker rm a",
+    "docker create --network none --name a busybox true >/dev/null; docker ps -a --format '{{.Status}}'",
+    "docker run -d --network none --name a busybox sleep 60 >/dev/null; docker rm a 2>/dev/null; docker rm -f a",
+    "docker run -d --network none --name a busybox sleep 60 >/dev/null; docker kill a; docker wait a",
+    "docker run -d --network none --name a busybox sleep 60 >/dev/null; docker ps -q --filter name=a | wc -l",
+    "docker run -d --network none --name a busybox sleep 60 >/dev/null; docker ps -qf status=exited",
+    "docker rm nosuch 2>/dev/null",
+    "docker logs nosuch 2>/dev/null",
+    "docker inspect nosuch 2>/dev/null",
+    "docker wait nosuch 2>/dev/null",
+    "docker ps --nosuch 2>/dev/null",
+    "docker run 2>/dev/null",
+    "docker images --format '{{.Repository}}:{{.Tag}}'",
+    "docker image inspect -f '{{.Os}} {{json .Config.Cmd}}' busybox",
+    "docker ps -a | head -n 1",
+    "docker images | head -n 1 | tr -s ' '",
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_both_do_the_same(script: str, tmp_path: Path, busybox_store: Path) -> None:
+    if "DOCKER_HOST" not in os.environ:
+        pytest.skip("run by ./dev compare, which starts a private Docker")
+    found = []
+    for name, kind in (("docker", Docker), ("specrun", Specrun)):
+        folder = tmp_path / name
+        folder.mkdir()
+        engine: Docker | Specrun = kind(folder, busybox_store)
+        try:
+            found.append(_normalised(engine, engine.run(script)))
+        finally:
+            engine.close()
+    assert found[1] == found[0]
+
+
+def _normalised(engine: Engine, done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+    """Without what differs by nature: ids. Error texts are compared by their presence only."""
+    output = re.sub(r"\b[0-9a-f]{12,64}\b", "<ID>", done.stdout)
+    return done.returncode, output, "errors" if done.stderr else ""

@@ -1,0 +1,123 @@
+"""Options, listings and templates, as Docker has them."""
+
+from __future__ import annotations
+
+import pytest
+
+from specrun.cli import output
+from specrun.cli.commands.run import COMMAND as RUN
+from specrun.cli.options import HelpWanted
+from specrun.cli.templates import TemplateError, render, render_rows
+from specrun.errors import UsageError
+
+
+def test_options_end_at_the_image() -> None:
+    parsed = RUN.parse(["--rm", "-d=false", "-e", "A=1", "-eB=2", "--name=x", "busybox", "ls", "-l", "--rm=false"])
+    assert (parsed.rm, parsed.detach, parsed.env, parsed.name) == (True, False, ["A=1", "B=2"], "x")
+    assert parsed.arguments == ["busybox", "ls", "-l", "--rm=false"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nosuch"], "unknown flag: --nosuch"),
+        (["-X"], "unknown shorthand flag: 'X' in -X"),
+        (["--name"], "flag needs an argument: --name"),
+        (["-dX"], "unknown shorthand flag: 'X' in -dX"),
+        (["--device=/dev/x"], "--device is not supported yet"),
+        (["--stop-timeout", "1_0"], 'invalid argument "1_0"'),
+        (["--rm=maybe"], 'invalid argument "maybe"'),
+    ],
+)
+def test_a_wrong_option_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match="^" + message.replace("(", r"\(")):
+        RUN.parse(arguments)
+
+
+def test_help_has_examples() -> None:
+    with pytest.raises(HelpWanted, match="Examples:"):
+        RUN.parse(["--help"])
+
+
+def test_columns_are_docker_s() -> None:
+    rows = [["CONTAINER ID", "IMAGE", "NAMES"], ["eea49c9314db", "busybox", "a"]]
+    assert output.columns(rows) == "CONTAINER ID   IMAGE     NAMES\neea49c9314db   busybox   a\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.5, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "About a minute"), (120, "2 minutes"),
+        (3600, "About an hour"), (7200, "2 hours"), (48 * 3600, "2 days"), (14 * 86400, "2 weeks"),
+        (60 * 86400, "2 months"), (730 * 86400, "2 years"),
+    ],
+)  # fmt: skip
+def test_durations_are_docker_s(seconds: float, text: str) -> None:
+    assert output.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0B"),
+        (34, "34B"),
+        (999, "999B"),
+        (1110000, "1.11MB"),
+        (2976014, "2.98MB"),
+        (106000000, "106MB"),
+        (10**9, "1GB"),
+    ],
+)
+def test_sizes_are_docker_s(count: int, text: str) -> None:
+    assert output.size(count) == text
+
+
+VALUE = {"State": {"Pid": 7, "Running": True}, "Args": ["a", "b"], "Labels": {"k": "v"}, "Name": "/x", "Nil": None}
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{.State.Pid}}", "7"),
+        ("{{json .Args}}", '["a","b"]'),
+        ("{{.Args}} {{.Labels}}", "[a b] map[k:v]"),
+        ('{{join .Args ","}}', "a,b"),
+        ("{{range .Args}}<{{.}}>{{end}}", "<a><b>"),
+        ("{{range $i, $v := .Args}}{{$i}}={{$v}};{{end}}", "0=a;1=b;"),
+        ("{{if .State.Running}}up{{else}}down{{end}}", "up"),
+        ("{{if eq .State.Pid 8}}8{{else if eq .State.Pid 7}}7{{else}}?{{end}}", "7"),
+        ('{{index .Labels "k"}}', "v"),
+        ("{{with .State}}{{.Pid}}{{end}}", "7"),
+        ('{{.Name | upper | printf "%s!"}}', "/X!"),
+        ("a {{- .State.Pid -}} b", "a7b"),
+        ("{{println .Name}}", "/x\n"),
+        ("{{len .Args}} {{not .Nil}}", "2 true"),
+        ("{{$x := .State}}{{$x.Pid}}", "7"),
+    ],
+)
+def test_templates_are_go_s(template: str, text: str) -> None:
+    assert render(template, VALUE) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "message", "status"),
+    [
+        ("{{.Nosuch}}", 'map has no entry for key "Nosuch"', 1),
+        ("{{nosuch .}}", 'function "nosuch" not defined', 64),
+        ("{{.State", "unclosed action", 64),
+        ("{{if .}}", "unexpected EOF", 64),
+        ("{{end}}", "unexpected {{end}}", 64),
+        ("{{}}", "missing value for command", 64),
+    ],
+)
+def test_a_bad_template_says_where(template: str, message: str, status: int) -> None:
+    with pytest.raises(TemplateError) as caught:
+        render(template, VALUE)
+    assert message in caught.value.message
+    assert "template: :1:" in caught.value.message
+    assert caught.value.exit_status == status
+
+
+def test_a_table_has_headings() -> None:
+    text = render_rows(r"table {{.ID}}\t{{.Name}}", [{"ID": "1", "Name": "x"}], {"ID": "CONTAINER ID", "Name": "NAMES"})
+    assert text == "CONTAINER ID   NAMES\n1              x\n"

@@ -1,0 +1,39 @@
+"""What a start of a container may not load, because loading it takes longer than the start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = set("argparse dataclasses typing pathlib subprocess yaml pydantic tabulate pyroute2 shutil".split())
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(*sys.modules)"
+    # -S: what site loads is the installation's business, not ours.
+    path = [entry for entry in sys.path if entry]
+    prelude = f"import sys; sys.path[:] = {path!r}; "
+    done = subprocess.run([sys.executable, "-S", "-c", prelude + code], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["run", "create", "start", "stop", "kill", "ps", "rm", "logs", "images", "inspect", "wait"],
+)
+def test_a_verb_of_docker_s_is_light(module: str) -> None:
+    loaded = modules_after(
+        f"import specrun.cli.main, specrun.cli.context, specrun.cli.commands.{module}, specrun.engine.containers"
+    )
+    assert loaded & HEAVY == set()
+
+
+def test_help_loads_nothing_of_ours_but_itself() -> None:
+    loaded = modules_after("import specrun.cli.main")
+    assert loaded & (HEAVY | {"json", "ctypes", "re"}) == set()
+
+
+def test_the_monitor_is_light() -> None:
+    assert modules_after("import specrun_runtime.monitor") & HEAVY == set()
