@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
@@ -72,14 +71,15 @@ def remove_entry(parent: int, name: str, device: int) -> None:
         return
     except FileNotFoundError:
         return
-    except (IsADirectoryError, PermissionError):
+    except (IsADirectoryError, PermissionError) as error:
         # unlink(2) of a folder is EISDIR on Linux; EPERM is what other file systems may say.
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise
+        refusal = error
     try:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:  # another command removes the same tree
         return
+    except NotADirectoryError:
+        raise refusal from None
     try:
         if os.fstat(folder).st_dev != device:
             raise OSError(18, "a file system is mounted here, refusing to remove across it", name)

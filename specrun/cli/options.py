@@ -83,15 +83,17 @@ class Command:
     def require(self, parsed: Parsed, least: int, most: int | None = None) -> None:
         """Refuse a wrong number of arguments, with Docker's words."""
         count = len(parsed.arguments)
+        wrong = ""
         if count < least:
             plural = "s" if least != 1 else ""
-            bound = "exactly" if most == least else "at least"
-            raise self.wrong(f'"specrun {self.name}" requires {bound} {least} argument{plural}.')
-        if most is not None and count > most:
-            what = (
-                "accepts no arguments" if most == 0 else f"requires at most {most} argument{'s' if most != 1 else ''}"
-            )
-            raise self.wrong(f'"specrun {self.name}" {what}.')
+            wrong = f"requires {'exactly' if most == least else 'at least'} {least} argument{plural}."
+        elif most is not None and count > most:
+            plural = "s" if most != 1 else ""
+            wrong = "accepts no arguments." if most == 0 else f"requires at most {most} argument{plural}."
+        if wrong:
+            error = self.wrong(f'"specrun {self.name}" {wrong}')
+            error.exit_status = 1  # unlike a wrong option, which is 125
+            raise error
 
 
 class HelpWanted(Exception):

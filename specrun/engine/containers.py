@@ -447,7 +447,7 @@ def _record(request: ContainerRequest, image: Image, identity: str) -> Record:
             "WorkingDir": request.workdir or _absolute(base.get("WorkingDir") or ""),
             "Entrypoint": base.get("Entrypoint") if request.entrypoint is None else request.entrypoint or None,
             "OnBuild": None,
-            "Labels": {**(base.get("Labels") or {}), **request.labels},
+            "Labels": dict(sorted({**(base.get("Labels") or {}), **request.labels}.items())),
             **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
             **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
         },
