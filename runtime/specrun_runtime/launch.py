@@ -23,16 +23,19 @@ _BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.monitor imp
 class Monitor:
     """A monitor that waits for its request, and then reports. The caller owns both descriptors and the child."""
 
-    __slots__ = ("_buffer", "pid", "reports", "requests")
+    __slots__ = ("_buffer", "asked", "pid", "reports", "requests")
 
     def __init__(self, pid: int, requests: int, reports: int) -> None:
         self.pid = pid
         self.requests = requests
         self.reports = reports
+        self.asked = False
+        """Whether it was sent its request."""
         self._buffer = b""
 
     def begin(self, request: dict[str, Any]) -> None:
         """Send the request; the monitor starts the container."""
+        self.asked = True
         try:
             write_all(self.requests, json.dumps(request).encode())
         except BrokenPipeError:

@@ -15,7 +15,6 @@ from specrun.errors import Conflict, NotFound, SpecrunError
 from specrun.files import locked, remove_tree, sync_directory
 from specrun.store.images import ImageStore
 from specrun_runtime import launch, state
-from specrun_runtime.errors import StartFailed
 from specrun_runtime.fds import open_process
 
 TYPE_CHECKING = False
@@ -114,19 +113,18 @@ class Engine:
         feed, monitor = self._spawn(stdin is not None, stdout, stderr)
         try:
             container, owner = self._make(request)
-            try:
-                self._begin(container, monitor, feed >= 0, stdout is not None, stderr is not None)
-                running = Running(container.id, monitor, feed)
-                running.await_start()
-            except StartFailed:
-                running.give_up()
-                raise
-            finally:
-                os.close(owner)
         except BaseException:
-            if monitor.requests >= 0:  # it was never asked for anything
-                monitor.reap()
+            monitor.reap()
             raise
+        running = Running(container.id, monitor, feed)
+        try:
+            self._start(container, running, monitor, feed >= 0, stdout is not None, stderr is not None)
+        except BaseException:
+            if not monitor.asked:  # nothing has begun, so nothing may be left
+                discard(self.root, container.id, container.id)
+            raise
+        finally:
+            os.close(owner)
         return running
 
     def create(self, request: ContainerRequest) -> Container:
@@ -150,11 +148,7 @@ class Engine:
             feed, monitor = self._spawn(stdin is not None, stdout, stderr)
             running = Running(container.id, monitor, feed)
             try:
-                self._begin(container, monitor, feed >= 0, stdout is not None, stderr is not None)
-                running.await_start()
-            except StartFailed:
-                running.give_up()
-                raise
+                self._start(container, running, monitor, feed >= 0, stdout is not None, stderr is not None)
             finally:
                 os.close(owner)
             container.state = state.load(container.directory) if os.path.exists(container.directory) else known
@@ -310,6 +304,17 @@ class Engine:
             except Conflict:
                 continue
         raise SpecrunError("no free name was found", hint="give one with --name")
+
+    def _start(
+        self, container: Container, running: Running, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool
+    ) -> None:
+        """Ask the monitor to start the container and wait for its word; on any failure the monitor is seen off."""
+        try:
+            self._begin(container, monitor, stdin, stdout, stderr)
+            running.await_start()
+        except Exception:
+            running.give_up()
+            raise
 
     def _begin(self, container: Container, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool) -> None:
         """Write the bundle and send the monitor its request."""

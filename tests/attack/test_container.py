@@ -200,3 +200,15 @@ def test_a_damaged_image_is_refused(host: Host) -> None:
     done = host.run("run", "--rm", "busybox", "true")
     assert done.returncode == 125
     assert b"damaged" in done.stderr
+
+
+def test_a_start_that_cannot_begin_leaves_nothing(host: Host) -> None:
+    shutil.rmtree(host.root / "layers")
+    (host.root / "layers").mkdir()
+    for blob in Path(host.root, "oci/blobs/sha256").iterdir():
+        if blob.stat().st_size > 100_000:
+            blob.unlink()
+    done = host.run("run", "--name", "one", "busybox", "true")
+    assert done.returncode == 125
+    assert b"missing from the store" in done.stderr
+    assert host.leftovers() == []

@@ -83,7 +83,7 @@ def _now() -> float:
 
 
 def _row(container: Container, whole: bool) -> dict[str, Any]:
-    command = " ".join([container.path, *container.args])
+    command = " ".join([container.path, *(f"'{word}'" if " " in word else word for word in container.args)])
     if not whole and len(command) > 20:
         command = command[:19] + "…"
     labels = container.config.get("Labels") or {}

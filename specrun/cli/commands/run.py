@@ -199,7 +199,9 @@ def cannot_start(failure: Exception) -> SpecrunError:
     """A StartFailed as the user should see it."""
     message, status = getattr(failure, "message", str(failure)), getattr(failure, "status", 125)
     step = getattr(failure, "step", "")
-    error = SpecrunError(message if status != 125 else f"{step}: {message}")
+    denied = getattr(failure, "number", 0) in (1, 13) and status == 125
+    hint = "specrun needs more rights or kernel features here: `specrun doctor` says which" if denied else ""
+    error = SpecrunError(message if status != 125 else f"{step}: {message}", hint=hint)
     error.code = "cannot-start"
     error.exit_status = status
     return error
