@@ -11,6 +11,7 @@ from specrun.engine import bundle, names
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
 from specrun.engine.record import Record, claim_name, holder_of, release_name
+from specrun.engine.settings import record_of, signal_number
 from specrun.errors import Conflict, NotFound, SpecrunError
 from specrun.files import locked, remove_tree, sync_directory
 from specrun.store.images import ImageStore
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
     from specrun.engine.request import ContainerRequest
     from specrun.paths import Root
-    from specrun.store.images import Image
-
-SIGNALS = {name: number for name, number in vars(_signal).items() if name.startswith("SIG") and "_" not in name}
 
 
 class ContainerNotFound(NotFound):
@@ -268,7 +266,7 @@ class Engine:
         """The records, complete and under their final name, and the lock that says that we are at it."""
         image = self.images.resolve(request.image)
         identity = os.urandom(32).hex()
-        record = _record(request, image, identity)
+        record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"
         durable = not request.auto_remove
         os.mkdir(hidden, 0o700)
@@ -405,60 +403,3 @@ class _Changing:
 
     def __exit__(self, *_: object) -> None:
         self._lock.__exit__(None, None, None)
-
-
-def signal_number(text: str) -> int:
-    """The number of `SIGTERM`, `TERM` or `15`. Raises SpecrunError for no signal."""
-    name = text.upper()
-    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
-        return int(name)
-    number = SIGNALS.get(name) or SIGNALS.get(f"SIG{name}")
-    if number is None:
-        raise SpecrunError(f"Invalid signal: {text}")
-    return int(number)
-
-
-def _record(request: ContainerRequest, image: Image, identity: str) -> Record:
-    """What was asked for, over what the image says, over the defaults."""
-    base: dict[str, Any] = image.config.get("config") or {}
-    command = bundle.command_of(request.entrypoint, request.command, base)
-    if request.stop_signal:
-        signal_number(request.stop_signal)
-    hostname = request.hostname or (os.uname().nodename if request.network == "host" else identity[:12])
-    attached = not request.detached
-    return Record(
-        id=identity,
-        name=request.name,
-        image=request.image,
-        image_id=image.id,
-        created=time.time(),
-        path=command[0],
-        args=command[1:],
-        auto_remove=request.auto_remove,
-        config={
-            "Hostname": hostname,
-            "Domainname": "",
-            "User": request.user or base.get("User") or "",
-            "AttachStdin": request.interactive and attached,
-            "AttachStdout": attached,
-            "AttachStderr": attached,
-            "Tty": False,
-            "OpenStdin": request.interactive,
-            "StdinOnce": request.interactive and attached,
-            "Env": bundle.environment_of(base.get("Env") or [], request.env),
-            "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
-            "Image": request.image,
-            "Volumes": None,
-            "WorkingDir": request.workdir or _absolute(base.get("WorkingDir") or ""),
-            "Entrypoint": base.get("Entrypoint") if request.entrypoint is None else request.entrypoint or None,
-            "OnBuild": None,
-            "Labels": dict(sorted({**(base.get("Labels") or {}), **request.labels}.items())),
-            **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
-            **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
-        },
-        host_config={"NetworkMode": request.network, "AutoRemove": request.auto_remove},
-    )
-
-
-def _absolute(path: str) -> str:
-    return path if not path or path.startswith("/") else f"/{path}"

@@ -44,7 +44,6 @@ def read_log(
                     yield from _join(pending, record)
             if not running:
                 break
-            yield from ()
             time.sleep(0.05)
         for stream, (stamp, data) in pending.items():
             yield stamp, stream, data

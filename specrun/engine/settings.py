@@ -1,0 +1,77 @@
+"""What a container is to be: what was asked for, over what the image says, over the defaults."""
+
+from __future__ import annotations
+
+import _signal
+import os
+import time
+
+from specrun.engine import bundle
+from specrun.engine.record import Record
+from specrun.errors import SpecrunError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from specrun.engine.request import ContainerRequest
+    from specrun.store.images import Image
+
+SIGNALS = {name: number for name, number in vars(_signal).items() if name.startswith("SIG") and "_" not in name}
+
+
+def signal_number(text: str) -> int:
+    """The number of `SIGTERM`, `TERM` or `15`. Raises SpecrunError for no signal."""
+    name = text.upper()
+    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
+        return int(name)
+    number = SIGNALS.get(name) or SIGNALS.get(f"SIG{name}")
+    if number is None:
+        raise SpecrunError(f"Invalid signal: {text}")
+    return int(number)
+
+
+def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
+    """The record of a new container. Raises SpecrunError when there is no command or the signal is none."""
+    base: dict[str, Any] = image.config.get("config") or {}
+    command = bundle.command_of(request.entrypoint, request.command, base)
+    if request.stop_signal:
+        signal_number(request.stop_signal)
+    hostname = request.hostname or (os.uname().nodename if request.network == "host" else identity[:12])
+    attached = not request.detached
+    return Record(
+        id=identity,
+        name=request.name,
+        image=request.image,
+        image_id=image.id,
+        created=time.time(),
+        path=command[0],
+        args=command[1:],
+        auto_remove=request.auto_remove,
+        config={
+            "Hostname": hostname,
+            "Domainname": "",
+            "User": request.user or base.get("User") or "",
+            "AttachStdin": request.interactive and attached,
+            "AttachStdout": attached,
+            "AttachStderr": attached,
+            "Tty": False,
+            "OpenStdin": request.interactive,
+            "StdinOnce": request.interactive and attached,
+            "Env": bundle.environment_of(base.get("Env") or [], request.env),
+            "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
+            "Image": request.image,
+            "Volumes": None,
+            "WorkingDir": request.workdir or _absolute(base.get("WorkingDir") or ""),
+            "Entrypoint": base.get("Entrypoint") if request.entrypoint is None else request.entrypoint or None,
+            "OnBuild": None,
+            "Labels": dict(sorted({**(base.get("Labels") or {}), **request.labels}.items())),
+            **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
+            **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
+        },
+        host_config={"NetworkMode": request.network, "AutoRemove": request.auto_remove},
+    )
+
+
+def _absolute(path: str) -> str:
+    return path if not path or path.startswith("/") else f"/{path}"
