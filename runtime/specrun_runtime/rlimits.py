@@ -9,6 +9,8 @@ from specrun_runtime.errors import SpecError
 NUMBERS = {name: value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
 UNLIMITED = resource.RLIM_INFINITY
 
+_INFINITE = 2**63 - 1
+
 DEFAULT = (
     ("RLIMIT_CORE", 0, UNLIMITED),
     ("RLIMIT_NOFILE", 1048576, 1048576),
@@ -35,6 +37,13 @@ def clamp(name: str, soft: int, hard: int) -> tuple[int, int]:
     return soft, hard
 
 
+def document(name: str, soft: int, hard: int) -> dict[str, str | int]:
+    """One of `process.rlimits` of the runtime specification, where no limit is 2**64-1."""
+    soft, hard = (2**64 - 1 if limit == UNLIMITED else limit for limit in clamp(name, soft, hard))
+    return {"type": name, "soft": soft, "hard": hard}
+
+
 def apply(name: str, soft: int, hard: int) -> None:
-    """setrlimit(2)."""
+    """setrlimit(2); limits of 2**64-1, as the specification writes RLIM_INFINITY, are none."""
+    soft, hard = (UNLIMITED if limit >= _INFINITE else limit for limit in (soft, hard))
     resource.setrlimit(NUMBERS[name], (soft, hard))
