@@ -45,6 +45,7 @@ class MountAttr(IntFlag):
     STRICTATIME = 0x20
     ATIME_MASK = 0x70
     NODIRATIME = 0x80
+    IDMAP = 0x100000
     NOSYMFOLLOW = 0x200000
 
 
@@ -100,9 +101,46 @@ MNT_DETACH = 2
 KEYCTL_JOIN_SESSION_KEYRING = 1
 CLOSE_RANGE_CLOEXEC = 4
 PROC_SUPER_MAGIC = 0x9FA0
+DEVPTS_SUPER_MAGIC = 0x1CD1
 F_ADD_SEALS = 1033
 F_SEAL_ALL = 0x1 | 0x2 | 0x4 | 0x8
 """F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_WRITE."""
+
+SECCOMP_SET_MODE_FILTER = 1
+IOPRIO_WHO_PROCESS = 1
+IOPRIO_CLASS_SHIFT = 13
+
+
+class SeccompFlag(IntFlag):
+    """SECCOMP_FILTER_FLAG_*, for seccomp(2)."""
+
+    TSYNC = 1
+    LOG = 2
+    SPEC_ALLOW = 4
+    NEW_LISTENER = 8
+    WAIT_KILLABLE_RECV = 32
+
+
+class Bpf(IntEnum):
+    """Commands, types and flags of bpf(2) for device programs."""
+
+    PROG_LOAD = 5
+    PROG_ATTACH = 8
+    PROG_DETACH = 9
+    PROG_GET_FD_BY_ID = 13
+    PROG_QUERY = 16
+
+
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+
+# Requests of ioctl(2) on terminals.
+TIOCSCTTY = 0x540E
+TIOCGWINSZ = 0x5413
+TIOCSWINSZ = 0x5414
+TIOCSPTLCK = 0x40045431
+TIOCGPTPEER = 0x5441
 
 # System calls that the C library does not offer. From 424 on the numbers are the same on every architecture.
 NR_OPEN_TREE = 428
@@ -115,4 +153,8 @@ NR_OPENAT2 = 437
 NR_MOUNT_SETATTR = 442
 NR_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 NR_KEYCTL = {"x86_64": 250, "aarch64": 219}
+NR_SECCOMP = {"x86_64": 317, "aarch64": 277}
+NR_BPF = {"x86_64": 321, "aarch64": 280}
+NR_IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
+NR_SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}
 NR_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}

@@ -42,6 +42,7 @@ for _name, _arguments in (
     ("capset", [_pointer, _pointer]),
     ("capget", [_pointer, _pointer]),
     ("fstatfs", [_int, _pointer]),
+    ("personality", [_ulong]),
 ):
     getattr(_libc, _name).argtypes = _arguments
     getattr(_libc, _name).restype = _int
@@ -207,6 +208,14 @@ def fsopen(filesystem: str) -> int:
     return result
 
 
+def fsconfig_fd(context: int, key: str, descriptor: int) -> None:
+    """fsconfig(2), FSCONFIG_SET_FD."""
+    command = _long(FsConfig.SET_FD)
+    name = _text(os.fsencode(key))
+    if _syscall(_long(constants.NR_FSCONFIG), _long(context), command, name, _pointer(None), _long(descriptor)) < 0:
+        raise _fail("fsconfig", f"{key}=fd {descriptor}")
+
+
 def fsconfig(context: int, command: FsConfig, key: str | None = None, value: str | None = None) -> None:
     """fsconfig(2) with a string value or none."""
     encoded_key = None if key is None else os.fsencode(key)
@@ -243,10 +252,16 @@ class _MountAttributes(ctypes.Structure):
 
 
 def mount_setattr(
-    descriptor: int, *, enable: int = 0, disable: int = 0, propagation: int = 0, recursive: bool = False
+    descriptor: int,
+    *,
+    enable: int = 0,
+    disable: int = 0,
+    propagation: int = 0,
+    recursive: bool = False,
+    user_namespace: int = 0,
 ) -> None:
-    """mount_setattr(2) on the mount of `descriptor`."""
-    attributes = _MountAttributes(enable, disable, propagation, 0)
+    """mount_setattr(2) on the mount of `descriptor`; `user_namespace` is a descriptor, for MOUNT_ATTR_IDMAP."""
+    attributes = _MountAttributes(enable, disable, propagation, user_namespace)
     flags = AT_EMPTY_PATH | (constants.AT_RECURSIVE if recursive else 0)
     if (
         _syscall(
@@ -260,6 +275,123 @@ def mount_setattr(
         < 0
     ):
         raise _fail("mount_setattr")
+
+
+def personality(domain: int) -> None:
+    """personality(2)."""
+    if _libc.personality(domain) < 0:
+        raise _fail("personality", hex(domain))
+
+
+def ioprio_set(value: int) -> None:
+    """ioprio_set(2) for the calling thread: class and priority in one number."""
+    who = _long(constants.IOPRIO_WHO_PROCESS)
+    if _syscall(_number(constants.NR_IOPRIO_SET), who, _long(0), _long(value)) < 0:
+        raise _fail("ioprio_set", hex(value))
+
+
+class _SchedulerAttributes(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    ]
+
+
+def sched_setattr(policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int) -> None:
+    """sched_setattr(2) for the calling thread; the times are nanoseconds."""
+    size = ctypes.sizeof(_SchedulerAttributes)
+    attributes = _SchedulerAttributes(size, policy, flags, nice, priority, runtime, deadline, period)
+    if _syscall(_number(constants.NR_SCHED_SETATTR), _long(0), ctypes.byref(attributes), _long(0)) < 0:
+        raise _fail("sched_setattr", f"policy {policy}")
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", _text)]
+
+
+def seccomp(program: bytes, flags: int) -> int:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER: `program` is classic BPF, 8 bytes an instruction. Gives its result."""
+    filters = _FilterProgram(len(program) // 8, program)
+    operation = _long(constants.SECCOMP_SET_MODE_FILTER)
+    result: int = _syscall(_number(constants.NR_SECCOMP), operation, _long(flags), ctypes.byref(filters))
+    if result < 0:
+        raise _fail("seccomp", f"a filter of {len(program) // 8} instructions")
+    return result
+
+
+class _BpfLoad(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("instructions", _text),
+        ("license", _text),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log", _pointer),
+        ("kernel_version", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+class _BpfAttach(ctypes.Structure):
+    _fields_ = [
+        ("target", ctypes.c_uint32),
+        ("program", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("replaced", ctypes.c_uint32),
+    ]
+
+
+class _BpfQuery(ctypes.Structure):
+    _fields_ = [
+        ("target", ctypes.c_uint32),
+        ("type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("attach_flags", ctypes.c_uint32),
+        ("ids", _pointer),
+        ("count", ctypes.c_uint32),
+    ]
+
+
+def _bpf(command: int, attributes: ctypes.Structure) -> int:
+    result: int = _syscall(
+        _number(constants.NR_BPF), _long(command), ctypes.byref(attributes), _long(ctypes.sizeof(attributes))
+    )
+    if result < 0:
+        raise _fail("bpf", constants.Bpf(command).name)
+    return result
+
+
+def bpf_load_device_program(program: bytes) -> int:
+    """bpf(2), BPF_PROG_LOAD of a BPF_PROG_TYPE_CGROUP_DEVICE program; gives its descriptor."""
+    kind = constants.BPF_PROG_TYPE_CGROUP_DEVICE
+    return _bpf(constants.Bpf.PROG_LOAD, _BpfLoad(kind, len(program) // 8, program, b"Apache-2.0", 0, 0, None, 0, 0))
+
+
+def bpf_attach_device_program(cgroup: int, program: int) -> None:
+    """bpf(2), BPF_PROG_ATTACH: `program` decides on the devices of the group, together with those attached before."""
+    attributes = _BpfAttach(cgroup, program, constants.BPF_CGROUP_DEVICE, constants.BPF_F_ALLOW_MULTI, 0)
+    _bpf(constants.Bpf.PROG_ATTACH, attributes)
+
+
+def bpf_detach_device_program(cgroup: int, program: int) -> None:
+    """bpf(2), BPF_PROG_DETACH."""
+    _bpf(constants.Bpf.PROG_DETACH, _BpfAttach(cgroup, program, constants.BPF_CGROUP_DEVICE, 0, 0))
+
+
+def bpf_device_programs(cgroup: int) -> list[int]:
+    """bpf(2), BPF_PROG_QUERY: descriptors of the device programs attached to the group itself."""
+    ids = (ctypes.c_uint32 * 64)()
+    query = _BpfQuery(cgroup, constants.BPF_CGROUP_DEVICE, 0, 0, ctypes.cast(ids, _pointer), 64)
+    _bpf(constants.Bpf.PROG_QUERY, query)
+    return [_bpf(constants.Bpf.PROG_GET_FD_BY_ID, _BpfAttach(number)) for number in ids[: query.count]]
 
 
 class _StatFs(ctypes.Structure):
@@ -283,22 +415,31 @@ def _number(table: dict[str, int]) -> ctypes.c_long:
 
 __all__ = [
     "AT_FDCWD",
+    "bpf_attach_device_program",
+    "bpf_detach_device_program",
+    "bpf_device_programs",
+    "bpf_load_device_program",
     "capget",
     "capset",
     "close_range",
     "filesystem_type",
     "fsconfig",
+    "fsconfig_fd",
     "fsmount",
     "fsopen",
+    "ioprio_set",
     "join_new_session_keyring",
     "mount",
     "mount_setattr",
     "move_mount",
     "open_tree",
     "openat2",
+    "personality",
     "pivot_root",
-    "reset_signal",
     "prctl",
+    "reset_signal",
+    "sched_setattr",
+    "seccomp",
     "setdomainname",
     "sethostname",
     "setns",
