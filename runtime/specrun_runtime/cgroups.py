@@ -6,10 +6,14 @@ hierarchies themselves are the host's: nothing here mounts, unmounts or removes 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
+from specrun_runtime import libc, resources
+from specrun_runtime.devices import Policy
 from specrun_runtime.errors import IsolationError
+from specrun_runtime.fds import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ MOUNTS = "/proc/self/mountinfo"
 
 
 class Hierarchy:
-    """One mounted hierarchy: `controllers` of version 1 (with `name=systemd` as it is), or "" for version 2."""
+    """One mounted hierarchy: `controllers` of version 1 (with `name=systemd` as it is), or none for version 2."""
 
     __slots__ = ("controllers", "path", "unified")
 
@@ -56,17 +60,23 @@ CONTROLLERS = frozenset(
 
 
 class Cgroup:
-    """The control group called `name` in every hierarchy of this host."""
+    """The control group called `name` in every hierarchy of this host.
 
-    __slots__ = ("name", "where")
+    `name` may have several parts. It is counted from the root of each hierarchy, or from the group that `bases` has
+    for its controllers (joined by commas, "" for version 2), as `own_groups` gives it.
+    """
 
-    def __init__(self, name: str, where: list[Hierarchy] | None = None) -> None:
-        self.name = name
+    __slots__ = ("bases", "name", "where")
+
+    def __init__(self, name: str, where: list[Hierarchy] | None = None, *, bases: dict[str, str] | None = None) -> None:
+        self.name = os.path.normpath(f"/{name}").strip("/")
         self.where = hierarchies() if where is None else where
+        self.bases = bases or {}
 
     def folder(self, hierarchy: Hierarchy) -> str:
         """The group's folder in `hierarchy`."""
-        return f"{hierarchy.path}/{self.name}"
+        base = self.bases.get("" if hierarchy.unified else ",".join(hierarchy.controllers), "")
+        return f"{hierarchy.path}{base}/{self.name}"
 
     def find(self, controller: str) -> str | None:
         """The group's folder in the hierarchy of version 1 that has `controller`; None where there is none."""
@@ -83,87 +93,225 @@ class Cgroup:
                 return self.folder(hierarchy)
         return None
 
-    def create(self) -> None:
-        """Make the folders; one that exists already is taken over."""
-        for hierarchy in self.where:
-            folder = self.folder(hierarchy)
-            try:
-                os.mkdir(folder, 0o755)
-            except FileExistsError:
-                pass
-            if "cpuset" in hierarchy.controllers:
-                _seed_cpuset(hierarchy.path, folder)
+    @property
+    def pure(self) -> bool:
+        """Whether this host has the hierarchy of version 2 alone."""
+        return all(hierarchy.unified for hierarchy in self.where)
 
-    def limit(self, resources: dict[str, Any]) -> None:
-        """Apply `linux.resources` of the runtime specification; what can't be applied raises IsolationError."""
-        if devices := resources.get("devices"):
-            self._limit_devices(devices)
+    @property
+    def exists(self) -> bool:
+        """Whether any of the folders is there."""
+        return any(os.path.exists(self.folder(hierarchy)) for hierarchy in self.where)
+
+    def paths(self) -> dict[str, str]:
+        """Controller -> folder; "" for the hierarchy of version 2."""
+        found = {}
+        for hierarchy in self.where:
+            for controller in hierarchy.controllers or ("",):
+                found[controller] = self.folder(hierarchy)
+        return found
+
+    def create(self) -> None:
+        """Make the folders, with those above them; one that exists already is taken over."""
+        for hierarchy in self.where:
+            folder = hierarchy.path
+            relative = self.folder(hierarchy).removeprefix(f"{hierarchy.path}/")
+            for part in relative.split("/"):
+                parent, folder = folder, f"{folder}/{part}"
+                if hierarchy.unified and self.pure:
+                    _hand_down_controllers(parent)
+                try:
+                    os.mkdir(folder, 0o755)
+                except FileExistsError:
+                    pass
+                except OSError as error:
+                    raise IsolationError.of(error.errno or 5, "mkdir", folder) from error
+                if "cpuset" in hierarchy.controllers:
+                    _seed_cpuset(parent, folder)
+
+    def limit(self, wanted: dict[str, Any], *, devices: bool = True) -> None:
+        """Apply `linux.resources` of the runtime specification; what can't be applied raises IsolationError.
+
+        With `devices` the rules for devices are set too, from nothing allowed.
+        """
+        if devices:
+            self._limit_devices(wanted.get("devices") or [])
+        if self.pure:
+            for _, file, text in resources.version_2(wanted):
+                _write(f"{self.unified}/{file}", text)
+            return
+        for controller, file, text in resources.version_1(wanted):
+            self._write_1(wanted, controller, file, text)
+        for _, file, text in resources.unified(wanted):
+            _write(f"{self.unified}/{file}", text)
+
+    def _write_1(self, wanted: dict[str, Any], controller: str, file: str, text: str) -> None:
+        folder = self.find(controller)
+        if folder is None:
+            raise IsolationError.of(errno.EOPNOTSUPP, "write", f"{file}: this host has no {controller} controller")
+        memory = wanted.get("memory") or {}
+        if file == "memory.limit_in_bytes" and memory.get("checkBeforeUpdate"):
+            usage = int(read(f"{folder}/memory.usage_in_bytes"))
+            if 0 < memory["limit"] < usage:
+                raise IsolationError.of(errno.EBUSY, "write", f"{folder}/{file} ({text}): {usage} bytes are in use")
+        try:
+            _write(f"{folder}/{file}", text)
+        except IsolationError as error:
+            # A limit must not pass the limit with swap on its way up, nor the latter the former on its way down; and
+            # a period and its quota must fit together: then what comes second has to go first.
+            second = _PAIRS.get(file)
+            later = [item for item in resources.version_1(wanted) if item[1] == second]
+            if error.errno not in (errno.EINVAL, errno.EBUSY) or not later:
+                if file == "blkio.weight" and error.errno == errno.ENOENT:
+                    _write(f"{folder}/blkio.bfq.weight", text)
+                    return
+                raise
+            _write(f"{folder}/{second}", later[0][2])
+            _write(f"{folder}/{file}", text)
 
     def _limit_devices(self, rules: list[dict[str, Any]]) -> None:
+        policy = Policy.fold(rules)
         folder = self.find("devices")
-        if folder is None:
-            raise IsolationError.of(95, "cgroup", "devices: no controller, and no device program of our own yet")
-        for rule in rules:
-            kind = rule.get("type", "a")
-            major, minor = (_star(rule.get(part)) for part in ("major", "minor"))
-            line = "a" if kind == "a" else f"{kind} {major}:{minor} {rule.get('access', 'rwm')}"
-            _write(f"{folder}/devices.{'allow' if rule['allow'] else 'deny'}", line)
+        if folder is not None:
+            for file, line in policy.lines():
+                _write(f"{folder}/{file}", line)
+            return
+        if self.unified is None:
+            raise IsolationError.of(errno.EOPNOTSUPP, "cgroup", "devices: this host can't limit them")
+        with Fd(os.open(self.unified, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as group:
+            before = libc.bpf_device_programs(group.number)
+            with Fd(libc.bpf_load_device_program(policy.program())) as program:
+                libc.bpf_attach_device_program(group.number, program.number)
+            for old in before:
+                libc.bpf_detach_device_program(group.number, old)
+                os.close(old)
 
-    def join(self) -> None:
-        """Move the calling, single-threaded process into the group, in every hierarchy."""
+    def join(self, pid: int = 0) -> None:
+        """Move the calling, single-threaded process (or the process `pid`) into the group, in every hierarchy."""
         for hierarchy in self.where:
             # A thread that moves itself by `tasks` spares the kernel a wait for all other CPUs
             # (cgroup_procs_write_start), which by `cgroup.procs` costs 5 ms.
-            file = "cgroup.procs" if hierarchy.unified else "tasks"
-            _write(f"{self.folder(hierarchy)}/{file}", "0")
+            file = "cgroup.procs" if hierarchy.unified or pid else "tasks"
+            _write(f"{self.folder(hierarchy)}/{file}", str(pid))
 
     def pids(self) -> list[int]:
-        """The processes in the group."""
+        """The processes in the group and in the groups below it."""
         found: set[int] = set()
         for hierarchy in self.where:
-            try:
-                with open(f"{self.folder(hierarchy)}/cgroup.procs", "rb") as file:
-                    found.update(int(line) for line in file)
-            except (FileNotFoundError, OSError):
-                continue
+            for folder, _, _ in os.walk(self.folder(hierarchy)):
+                try:
+                    with open(f"{folder}/cgroup.procs", "rb") as file:
+                        found.update(int(line) for line in file)
+                except OSError:
+                    continue
         found.discard(0)  # processes of a pid namespace that we do not see
         return sorted(found)
 
+    def freeze(self) -> None:
+        """Stop all processes of the group; returns when they stand. Raises IsolationError."""
+        self._turn("FROZEN", "1")
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._turn("THAWED", "0")
+
+    def is_frozen(self) -> bool:
+        """Whether the group was frozen."""
+        folder = self.find("freezer")
+        try:
+            if folder is not None:
+                return read(f"{folder}/freezer.self_freezing") == "1"
+            return self.unified is not None and read(f"{self.unified}/cgroup.freeze") == "1"
+        except IsolationError:
+            return False
+
+    def _turn(self, state: str, flag: str) -> None:
+        folder = self.find("freezer")
+        deadline = time.monotonic() + 10
+        if folder is not None:
+            while True:
+                # A fork during the freezing can leave it half done; asking again completes it.
+                _write(f"{folder}/freezer.state", state)
+                if read(f"{folder}/freezer.state") == state:
+                    return
+                if time.monotonic() > deadline:
+                    _write(f"{folder}/freezer.state", "THAWED")
+                    raise IsolationError.of(errno.EBUSY, "freeze", folder)
+                time.sleep(0.001)
+        if self.unified is None:
+            raise IsolationError.of(errno.EOPNOTSUPP, "freeze", "this host has no freezer")
+        _write(f"{self.unified}/cgroup.freeze", flag)
+        while f"frozen {flag}" not in read(f"{self.unified}/cgroup.events").splitlines():
+            if time.monotonic() > deadline:
+                _write(f"{self.unified}/cgroup.freeze", "0")
+                raise IsolationError.of(errno.EBUSY, "freeze", self.unified)
+            time.sleep(0.001)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every process of the group."""
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
     def kill(self) -> None:
-        """SIGKILL to every process of the group; when it returns, none is left or is left unkilled."""
+        """SIGKILL to every process of the group, so that none escapes by forking; it returns when none is left."""
+        if not self.exists:
+            return
         if self.unified is not None:
             try:
                 _write(f"{self.unified}/cgroup.kill", "1")
             except IsolationError as error:
-                if error.errno not in (2, 95):  # ENOENT: gone already, or a kernel before 5.14
+                if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):  # gone already, or a kernel before 5.14
                     raise
-        for _ in range(50):
-            pids = self.pids()
-            if not pids:
+        for _ in range(200):
+            if not self.pids():
                 return
-            for pid in pids:
-                try:
-                    os.kill(pid, 9)
-                except ProcessLookupError:
-                    pass
-            time.sleep(0.01)
+            frozen = self._try_freeze()
+            self.signal(9)
+            if frozen:
+                self.thaw()
+            time.sleep(0.005)
+
+    def _try_freeze(self) -> bool:
+        try:
+            self.freeze()
+        except IsolationError:
+            return False
+        return True
+
+    def oom_kills(self) -> int:
+        """How many processes of the group the kernel has killed for want of memory."""
+        folder = self.find("memory")
+        file = f"{folder}/memory.oom_control" if folder else f"{self.unified}/memory.events"
+        try:
+            return pairs(read(file)).get("oom_kill", 0)
+        except IsolationError:
+            return 0
 
     def remove(self, patience: float = 1.0) -> None:
-        """Remove the folders; waits up to `patience` seconds for the last process to be gone."""
+        """Remove the folders and those that the container made below; waits up to `patience` s for the last process."""
         deadline = time.monotonic() + patience
         for hierarchy in self.where:
-            folder = self.folder(hierarchy)
-            while True:
-                try:
-                    os.rmdir(folder)
-                except FileNotFoundError:
-                    pass
-                except OSError as error:
-                    if error.errno != 16 or time.monotonic() > deadline:  # EBUSY: a task is still in it
-                        raise IsolationError.of(error.errno or 5, "rmdir", folder) from error
-                    time.sleep(0.005)
-                    continue
-                break
+            for folder, _, _ in os.walk(self.folder(hierarchy), topdown=False):
+                _remove_folder(folder, deadline)
+
+
+_PAIRS = {"memory.limit_in_bytes": "memory.memsw.limit_in_bytes", "cpu.cfs_period_us": "cpu.cfs_quota_us"}
+
+
+def _remove_folder(folder: str, deadline: float) -> None:
+    while True:
+        try:
+            os.rmdir(folder)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:  # EBUSY: a task is still in it
+                raise IsolationError.of(error.errno or 5, "rmdir", folder) from error
+            time.sleep(0.005)
 
 
 def existing(prefix: str) -> list[str]:
@@ -177,15 +325,47 @@ def existing(prefix: str) -> list[str]:
     return sorted(names)
 
 
-def _star(value: int | None) -> str:
-    return "*" if value is None or value < 0 else str(value)
+def read(path: str) -> str:
+    """The text of a file of a control group. Raises IsolationError."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError as error:
+        raise IsolationError.of(error.errno or 5, "read", path) from error
+
+
+def pairs(text: str) -> dict[str, int]:
+    """Lines of a name and a number."""
+    found = {}
+    for line in text.splitlines():
+        name, _, number = line.rpartition(" ")
+        if name and number.isdigit():
+            found[name] = int(number)
+    return found
+
+
+def own_groups() -> dict[str, str]:
+    """Controllers (joined by commas) -> the group of this process."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    return {controllers: path.rstrip("/") for _, controllers, path in lines}
+
+
+def _hand_down_controllers(folder: str) -> None:
+    """Let the groups below `folder` of version 2 have what it has; a limit that then lacks its file is an error."""
+    for controller in read(f"{folder}/cgroup.controllers").split():
+        if controller not in read(f"{folder}/cgroup.subtree_control").split():
+            try:
+                _write(f"{folder}/cgroup.subtree_control", f"+{controller}")
+            except IsolationError:
+                continue
 
 
 def _seed_cpuset(parent: str, folder: str) -> None:
     """A new cpuset of version 1 has no CPU and no memory node, and takes no process until it has."""
     for file in ("cpuset.cpus", "cpuset.mems"):
-        with open(f"{parent}/{file}", encoding="ascii") as source:
-            _write(f"{folder}/{file}", source.read().strip())
+        if not read(f"{folder}/{file}"):
+            _write(f"{folder}/{file}", read(f"{parent}/{file}"))
 
 
 def _write(path: str, text: str) -> None:
