@@ -56,6 +56,11 @@ class Root:
         return f"{self.path}/projects"
 
     @property
+    def filters(self) -> str:
+        """Compiled seccomp filters, by the digest of their rules."""
+        return f"{self.path}/filters"
+
+    @property
     def trash(self) -> str:
         """What is being removed: moved here first, so that it is gone from its place at once."""
         return f"{self.path}/trash"

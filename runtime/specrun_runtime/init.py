@@ -1,90 +1,240 @@
-"""The process inside the container: performs the steps, becomes the user, and executes the command.
+"""What the container's first process does before it executes the command: the steps, then the process's own attributes.
 
-It runs in a fork of the monitor, as the first process of a new pid namespace. Nothing may be imported here after
-the root has been entered, because the import would run what the image calls the standard library; so everything
-is imported above, and the import system is emptied before the first step.
+It runs in a fork of the sealed interpreter. Everything is imported before the container's files come into sight.
 """
 
 from __future__ import annotations
 
 import _signal
 import errno
+import fcntl
 import json
 import os
 import stat
 import sys
 
-from specrun_runtime import capabilities, libc, rlimits, users
-from specrun_runtime.constants import CLOSE_RANGE_CLOEXEC, Prctl
-from specrun_runtime.errors import IsolationError, StartFailed
-from specrun_runtime.fds import write_all
-from specrun_runtime.paths import make_directories
-from specrun_runtime.steps import Overlay, Stage, plan
+from specrun_runtime import capabilities, hooks, libc, rlimits, seccomp, terminal, users
+from specrun_runtime.constants import (
+    CLOSE_RANGE_CLOEXEC,
+    IOPRIO_CLASS_SHIFT,
+    PROC_SUPER_MAGIC,
+    Prctl,
+)
+from specrun_runtime.errors import IsolationError, Refused, StartFailed
+from specrun_runtime.fds import Fd, write_all
+from specrun_runtime.mounts import copy_of
+from specrun_runtime.paths import make_directories, make_file
+from specrun_runtime.steps import Stage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
     from specrun_runtime.cgroups import Cgroup
-    from specrun_runtime.spec import Process, Spec
+    from specrun_runtime.channel import Channel
+    from specrun_runtime.spec import Hook, Process, Spec
+    from specrun_runtime.steps import Plan
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Streams:
-    """The descriptors that become 0, 1 and 2; a `stdin` of -1 stands for the container's /dev/null."""
+    """The descriptors that become 0, 1 and 2; a `stdin` of -1 stands for the container's /dev/null.
 
-    __slots__ = ("stderr", "stdin", "stdout")
+    `preserved` become 3, 4 and so on (the convention of sd_listen_fds(3)).
+    """
 
-    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+    __slots__ = ("preserved", "stderr", "stdin", "stdout")
+
+    def __init__(self, stdin: int, stdout: int, stderr: int, preserved: list[int] | None = None) -> None:
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
+        self.preserved = preserved or []
 
 
-def become(
-    spec: Spec, user: str | None, overlay: Overlay | None, cgroup: Cgroup, streams: Streams, failure: int
-) -> NoReturn:
+class Filter:
+    """A compiled seccomp filter: its program, and the flags that it is loaded with."""
+
+    __slots__ = ("flags", "program")
+
+    def __init__(self, program: bytes, flags: int) -> None:
+        self.program = program
+        self.flags = flags
+
+
+class Gate:
+    """What a created container waits at: a FIFO, whose first byte is the order to go on."""
+
+    __slots__ = ("descriptor", "failures")
+
+    def __init__(self, descriptor: int, failures: int) -> None:
+        self.descriptor = descriptor
+        """Opened before anything could be seen of the container's files."""
+        self.failures = failures
+        """A file that takes the reason when the command can't be executed after all."""
+
+
+class Body:
+    """All that makes a process the one that was asked for, whether it is a container's first or joins later."""
+
+    __slots__ = ("filter", "gate", "hooks", "process", "streams", "user")
+
+    def __init__(self, process: Process, streams: Streams, *, user: str | None = None) -> None:
+        self.process = process
+        self.streams = streams
+        self.user = user
+        """Docker's `--user`, to be looked up inside the image; None to take the numbers of `process`."""
+        self.filter: Filter | None = None
+        self.gate: Gate | None = None
+        self.hooks: list[Hook] = []
+        """startContainer."""
+
+
+def become(spec: Spec, plan: Plan, cgroup: Cgroup, body: Body, channel: Channel, *, joined: bool) -> NoReturn:
     """Turn this process into the container's first one. Never returns: executes the command, or reports and exits.
 
-    `user` is Docker's `--user`, to be looked up inside the image, or None to take the numbers of `spec`. What
-    goes wrong is written to `failure`, which is close-on-exec: nothing written means that the command runs.
+    With `joined` it is in its control group already. What is told to the other end of `channel` is described in
+    `birth`; the end of it without a failure means that the command runs.
     """
-    step = "prepare"
+    telling = _Telling(channel)
     try:
         os.umask(0)
         os.setsid()
-        capabilities_present = capabilities.bounding()
+        present = capabilities.bounding()
         _forget_imports()
-        step = "leave the caller's session keyring"
+        telling.step = "leave the caller's session keyring"
         _leave_keyring()
+        if body.process.oom_score_adj is not None:
+            telling.step = "set oom_score_adj"
+            _set_oom_score(body.process.oom_score_adj)
         stage = Stage(cgroup)
-        for action in plan(spec, overlay):
-            step = action.describe()
+        if not joined:
+            telling.step = "join the control group"
+            cgroup.join()
+        for action in plan.before:
+            telling.step = action.describe()
             action.perform(stage)
-        step = "find the user"
-        process = spec.process
-        environment = _find_user(process, user)
-        step = "make the working directory"
-        _enter_folder(process.cwd)
-        step = "connect the streams"
-        _connect(streams, process.uid)
-        step = "set the resource limits"
-        for name, soft, hard in process.rlimits:
-            rlimits.apply(name, soft, hard)
-        if process.oom_score_adj is not None:
-            step = "set oom_score_adj"
-            _raise_oom_score(process.oom_score_adj)
-        step = "give up privileges"
-        _become_user(process, capabilities_present)
-        step = "reset signals"
-        _reset_attributes(process.umask)
-        step = "execute the command"
-        _execute(process.args, environment)
-    except BaseException as error:  # nothing may escape into the monitor's code
-        _report(failure, step, error)
+        state = _run_hooks(spec, telling)
+        for action in plan.after:
+            telling.step = action.describe()
+            action.perform(stage)
+        _turn_into(body, telling, present, state, first=True)
+    except BaseException as error:  # nothing may escape into the launcher's code
+        telling.report(error)
     finally:
         os._exit(127)
+
+
+def join(body: Body, channel: Channel) -> NoReturn:
+    """Turn this process, which has joined a container's namespaces already, into another process of it."""
+    telling = _Telling(channel)
+    try:
+        os.umask(0)
+        os.setsid()
+        present = capabilities.bounding()
+        _forget_imports()
+        telling.step = "leave the caller's session keyring"
+        _leave_keyring()
+        _turn_into(body, telling, present, b"", first=False)
+    except BaseException as error:
+        telling.report(error)
+    finally:
+        os._exit(127)
+
+
+class _Telling:
+    """Knows how far it has got, and who is to be told."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.step = "prepare"
+        self.failures = -1
+
+    def tell(self, event: str, descriptor: int = -1) -> None:
+        self.channel.send({"event": event}, descriptor)
+
+    def report(self, error: BaseException) -> None:
+        """Say what failed."""
+        status, number, message, step = 125, getattr(error, "errno", 0) or 0, str(error), self.step
+        if isinstance(error, StartFailed):
+            status, number, message, step = error.status, error.number, error.message, error.step or step
+        elif not isinstance(error, (OSError, ValueError)):
+            message = f"{type(error).__name__}: {error}"
+        document = {"event": "failed", "step": step, "message": message, "number": number, "status": status}
+        if self.failures >= 0:
+            write_all(self.failures, json.dumps(document).encode())
+        else:
+            self.channel.send(document)
+
+
+def _run_hooks(spec: Spec, telling: _Telling) -> bytes:
+    """The hooks of the creation: the runtime's by the launcher, the container's here. Gives the state."""
+    if not any(spec.hooks.values()):
+        return b""
+    telling.step = "run the hooks"
+    telling.tell("hooks")
+    answer, _ = telling.channel.receive()
+    if answer is None:
+        os._exit(127)
+    state: bytes = answer["state"].encode()
+    hooks.run_all("createContainer", spec.hooks["createContainer"], state)
+    return state
+
+
+def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, first: bool) -> NoReturn:
+    process = body.process
+    telling.step = "find the user"
+    environment = _find_user(process, body.user)
+    telling.step = "set up the terminal" if process.terminal else "connect the streams"
+    if process.terminal:
+        _open_terminal(process, telling, console=first)
+    telling.step = "enter the working directory"
+    if first:
+        _make_folder(process.cwd)
+    if not process.terminal:
+        _connect(body.streams, process.uid)
+    _pass_on(body, telling, environment)
+    telling.step = "set the resource limits"
+    for name, soft, hard in process.rlimits:
+        rlimits.apply(name, soft, hard)
+    telling.step = "set the scheduling"
+    _schedule(process)
+    telling.step = "give up privileges"
+    filters = body.filter
+    capabilities.drop_bounding(process.bounding & present, present)
+    if process.no_new_privileges:
+        libc.prctl(Prctl.SET_NO_NEW_PRIVS, 1)
+    elif filters:  # needs CAP_SYS_ADMIN, which goes next
+        telling.step = "load the seccomp filter"
+        _load(filters, telling)
+        telling.step = "give up privileges"
+    _become_user(process, present)
+    telling.step = f"enter the working directory {process.cwd}"
+    _enter_folder(process.cwd)
+    telling.step = "find the command"
+    command = _Command(process.args, environment)
+    _reset_attributes(process.umask)
+    if process.no_new_privileges and filters:
+        telling.step = "load the seccomp filter"
+        _load(filters, telling)
+    telling.step = "execute the command"
+    if body.gate:
+        telling.tell("ready")
+        telling.channel.close()
+        telling.failures = body.gate.failures
+        os.read(body.gate.descriptor, 1)
+        hooks.run_all("startContainer", body.hooks, state.replace(b'"creating"', b'"created"'))
+    elif body.hooks:
+        hooks.run_all("startContainer", body.hooks, state.replace(b'"creating"', b'"created"'))
+    command.execute(environment)
+
+
+def _load(filters: Filter, telling: _Telling) -> None:
+    listener = seccomp.load(filters.program, filters.flags)
+    if listener:
+        telling.tell("listener", listener)
+        os.close(listener)
 
 
 def _forget_imports() -> None:
@@ -125,14 +275,19 @@ def _find_user(process: Process, user: str | None) -> dict[bytes, bytes]:
     return environment
 
 
+def _make_folder(path: str) -> None:
+    with Fd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
+        os.close(make_directories(root.number, path))
+
+
 def _enter_folder(path: str) -> None:
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """chdir(2) as the user, who may lack the right; what lies outside of the container is no folder of it."""
     try:
-        folder = make_directories(root, path)
-    finally:
-        os.close(root)
-    os.fchdir(folder)
-    os.close(folder)
+        os.chdir(path)
+    except OSError as error:
+        raise StartFailed("", f'chdir to cwd ("{path}") set in config.json failed: {error.strerror}') from error
+    if not os.getcwd().startswith("/"):
+        raise StartFailed("", "the working directory is outside the container")
 
 
 def _connect(streams: Streams, uid: int) -> None:
@@ -140,26 +295,98 @@ def _connect(streams: Streams, uid: int) -> None:
     for target, source in enumerate((stdin, streams.stdout, streams.stderr)):
         info = os.fstat(source)
         if stat.S_ISFIFO(info.st_mode) and info.st_uid != uid:
-            os.fchown(source, uid, -1)  # so that the user may open /dev/stdout again
+            try:
+                os.fchown(source, uid, -1)  # so that the user may open /dev/stdout again
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.EINVAL):  # made outside of our user namespace
+                    raise
         if source == target:
             os.set_inheritable(source, True)
         else:
             os.dup2(source, target)
-    libc.close_range(3, CLOSE_RANGE_CLOEXEC)
 
 
-def _raise_oom_score(value: int) -> None:
-    with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        if libc.filesystem_type(file.fileno()) == 0x9FA0:
+def _set_oom_score(value: int) -> None:
+    with open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if libc.filesystem_type(file.fileno()) != PROC_SUPER_MAGIC:
+            raise Refused(errno.EXDEV, "is not on procfs", "/proc/self/oom_score_adj")
+        if int(file.read()) != value:  # lowering it needs CAP_SYS_RESOURCE
             file.write(str(value).encode())
 
 
+def _open_terminal(process: Process, telling: _Telling, *, console: bool) -> None:
+    """A terminal of the container's own devpts: its master goes to the launcher, and we get the other side."""
+    with Fd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
+        master, slave = terminal.open_pair(root.number)
+        with master, slave:
+            if any(process.console):
+                terminal.set_size(master.number, *process.console)
+            os.fchown(slave.number, process.uid, -1)
+            if console:
+                # The device itself is attached, by its descriptor: no name can be swapped for another.
+                with Fd(make_file(root.number, "/dev/console")) as target, copy_of(slave.number, "") as copy:
+                    libc.move_mount(copy.number, target.number)
+            telling.tell("terminal", master.number)
+            terminal.take_control(slave.number)
+
+
+def _pass_on(body: Body, telling: _Telling, environment: dict[bytes, bytes]) -> None:
+    """Give the preserved descriptors the numbers from 3 on; everything else is closed by the exec."""
+    preserved = body.streams.preserved
+    free = 3 + len(preserved)
+    if preserved:  # what is still needed moves out of the way
+        telling.channel.move(free)
+        if body.gate:
+            body.gate.descriptor = fcntl.fcntl(body.gate.descriptor, fcntl.F_DUPFD_CLOEXEC, free)
+            body.gate.failures = fcntl.fcntl(body.gate.failures, fcntl.F_DUPFD_CLOEXEC, free)
+    high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, free) for source in preserved]
+    libc.close_range(3, CLOSE_RANGE_CLOEXEC)
+    for target, source in enumerate(high, 3):
+        os.dup2(source, target)
+    if preserved and b"LISTEN_FDS" in environment:
+        environment[b"LISTEN_PID"] = str(os.getpid()).encode()
+
+
+def _schedule(process: Process) -> None:
+    if process.affinity[1]:
+        os.sched_setaffinity(0, process.affinity[1])
+    if process.scheduler:
+        wanted = process.scheduler
+        flags = sum(_SCHEDULER_FLAGS[name] for name in wanted.get("flags") or ())
+        libc.sched_setattr(
+            _POLICIES[wanted["policy"]],
+            flags,
+            *(wanted.get(name) or 0 for name in ("nice", "priority", "runtime", "deadline", "period")),
+        )
+    if process.io_priority:
+        level = _IO_CLASSES[process.io_priority["class"]] << IOPRIO_CLASS_SHIFT
+        libc.ioprio_set(level | (process.io_priority.get("priority") or 0))
+
+
+_POLICIES = {
+    "SCHED_OTHER": 0,
+    "SCHED_FIFO": 1,
+    "SCHED_RR": 2,
+    "SCHED_BATCH": 3,
+    "SCHED_ISO": 4,
+    "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}
+_SCHEDULER_FLAGS = {
+    "SCHED_FLAG_RESET_ON_FORK": 1,
+    "SCHED_FLAG_RECLAIM": 2,
+    "SCHED_FLAG_DL_OVERRUN": 4,
+    "SCHED_FLAG_KEEP_POLICY": 8,
+    "SCHED_FLAG_KEEP_PARAMS": 16,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 32,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
+}
+_IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
+
+
 def _become_user(process: Process, present: int) -> None:
-    """Bounding set, user, then the other sets: each needs a right that the next one takes away."""
+    """The user, then the sets other than the bounding one: each needs a right that the next one takes away."""
     keep = process.bounding & present
-    capabilities.drop_bounding(keep, present)
-    if process.no_new_privileges:
-        libc.prctl(Prctl.SET_NO_NEW_PRIVS, 1)
     libc.prctl(Prctl.SET_KEEPCAPS, 1)
     os.setgroups(process.groups)
     os.setresgid(process.gid, process.gid, process.gid)
@@ -167,8 +394,6 @@ def _become_user(process: Process, present: int) -> None:
     libc.prctl(Prctl.SET_KEEPCAPS, 0)
     libc.capset(process.effective & keep, process.permitted & keep, process.inheritable & keep)
     capabilities.set_ambient(process.ambient & keep)
-    if not os.getcwd().startswith("/"):
-        raise StartFailed("check the working directory", "the working directory is outside the container")
 
 
 def _reset_attributes(umask: int) -> None:
@@ -180,46 +405,45 @@ def _reset_attributes(umask: int) -> None:
     os.umask(umask)
 
 
-def _execute(args: list[str], environment: dict[bytes, bytes]) -> NoReturn:
-    """execve(2), by the container's own PATH. Raises StartFailed with 127 (not found) or 126 (not executable)."""
-    name = args[0]
-    if "/" in name:
-        candidates = [os.fsencode(name)]
-    else:
-        path = environment.get(b"PATH") or DEFAULT_PATH.encode()
-        candidates = [os.path.join(folder or b".", os.fsencode(name)) for folder in path.split(b":")]
-    denied = False
-    missing: OSError | None = None
-    for candidate in candidates:
+class _Command:
+    """A program that was looked up by the container's own PATH. Raises StartFailed with 127 or 126."""
+
+    def __init__(self, args: list[str], environment: dict[bytes, bytes]) -> None:
+        self.args = args
+        name = args[0]
+        if "/" in name:
+            self.candidates = [os.fsencode(name)]
+        else:
+            path = environment.get(b"PATH") or DEFAULT_PATH.encode()
+            self.candidates = [os.path.join(folder or b".", os.fsencode(name)) for folder in path.split(b":")]
+        found = [candidate for candidate in self.candidates if _is_file(candidate)]
+        self.candidates = [candidate for candidate in found if os.access(candidate, os.X_OK)]
+        if found and not self.candidates:
+            raise StartFailed("execute the command", f'exec: "{name}": permission denied', 13, 126)
+        if not found and "/" in name:
+            if os.path.isdir(name):
+                raise StartFailed("execute the command", f'exec: "{name}": is a directory: permission denied', 21, 126)
+            message = f'exec: "{name}": stat {name}: no such file or directory'
+            raise StartFailed("execute the command", message, 2, 127)
+        if not found:
+            message = f'exec: "{name}": executable file not found in $PATH'
+            raise StartFailed("execute the command", message, 2, 127)
+
+    def execute(self, environment: dict[bytes, bytes]) -> NoReturn:
+        """execve(2)."""
+        name = self.args[0]
         try:
-            os.execve(candidate, args, environment)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            if os.path.exists(candidate):
-                # The file is there, so what is missing is its interpreter or its loader.
-                raise StartFailed("execute the command", f"exec {name}: no such file or directory", 2, 127) from error
-            missing = error
-        except PermissionError as error:
-            denied = True
-            missing = error
+            os.execve(self.candidates[0], self.args, environment)
+        except FileNotFoundError as error:
+            # The file was there, so what is missing is its interpreter or its loader.
+            raise StartFailed("execute the command", f"exec {name}: no such file or directory", 2, 127) from error
         except OSError as error:
-            raise StartFailed(
-                "execute the command", f"exec {name}: {os.strerror(error.errno or 8).lower()}", error.errno or 8, 126
-            ) from error
-    if denied:
-        raise StartFailed("execute the command", f'exec: "{name}": permission denied', 13, 126)
-    if "/" in name:
-        raise StartFailed(
-            "execute the command", f'exec: "{name}": stat {name}: no such file or directory', 2, 127
-        ) from missing
-    raise StartFailed("execute the command", f'exec: "{name}": executable file not found in $PATH', 2, 127)
+            message = f"exec {name}: {os.strerror(error.errno or 8).lower()}"
+            raise StartFailed("execute the command", message, error.errno or 8, 126) from error
 
 
-def _report(failure: int, step: str, error: BaseException) -> None:
-    """Say what failed, as a document of one line."""
-    status, number, message = 125, getattr(error, "errno", 0) or 0, str(error)
-    if isinstance(error, StartFailed):
-        status, number, message, step = error.status, error.number, error.message, error.step
-    elif not isinstance(error, (OSError, ValueError)):
-        message = f"{type(error).__name__}: {error}"
-    document = {"step": step, "message": message, "number": number, "status": status}
-    write_all(failure, json.dumps(document).encode())
+def _is_file(path: bytes) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 
+from specrun_runtime.channel import Channel
 from specrun_runtime.constants import F_ADD_SEALS, F_SEAL_ALL
 from specrun_runtime.errors import IsolationError, StartFailed
 from specrun_runtime.fds import write_all
@@ -17,24 +18,26 @@ if TYPE_CHECKING:
 
 _SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MFD_EXEC = 0x10
-_BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.monitor import main; main()"
+_BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.monitor import {entry}; {entry}()"
+FIRST_PRESERVED = 10
+"""Where a monitor finds the descriptors that it is to hand on."""
 
 
 class Monitor:
-    """A monitor that waits for its request, and then reports. The caller owns both descriptors and the child."""
+    """A monitor that waits for its request, and then reports. The caller owns both ends, and mostly the process."""
 
-    __slots__ = ("_buffer", "asked", "pid", "reports", "requests")
+    __slots__ = ("asked", "pid", "reports", "requests")
 
-    def __init__(self, pid: int, requests: int, reports: int) -> None:
+    def __init__(self, pid: int, requests: int, reports: Channel) -> None:
         self.pid = pid
+        """0 when it is another process's child."""
         self.requests = requests
         self.reports = reports
         self.asked = False
         """Whether it was sent its request."""
-        self._buffer = b""
 
     def begin(self, request: dict[str, Any]) -> None:
-        """Send the request; the monitor starts the container."""
+        """Send the request; the monitor starts to work on it."""
         self.asked = True
         try:
             write_all(self.requests, json.dumps(request).encode())
@@ -43,29 +46,21 @@ class Monitor:
         os.close(self.requests)
         self.requests = -1
 
-    def next_report(self) -> dict[str, Any] | None:
-        """The next report, waited for; None when the monitor has ended."""
-        while b"\n" not in self._buffer:
-            part = os.read(self.reports, 65536)
-            if not part:
-                return None
-            self._buffer += part
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        report: dict[str, Any] = json.loads(line)
-        return report
+    def next_report(self) -> tuple[dict[str, Any] | None, int]:
+        """The next report, waited for, and the descriptor that came with it or -1; None when the monitor has ended."""
+        return self.reports.receive()
 
-    def has_report(self) -> bool:
-        """Whether a whole report was read already."""
-        return b"\n" in self._buffer
+    def await_start(self) -> tuple[dict[str, Any], int]:
+        """The report of a successful start, with its `pid` and `start_time`, and the master of its terminal or -1.
 
-    def await_start(self) -> dict[str, Any]:
-        """The report of a successful start: its `pid` and `start_time`. Raises StartFailed."""
-        report = self.next_report()
+        Raises StartFailed.
+        """
+        report, descriptor = self.next_report()
         if report is None:
             raise StartFailed("start the monitor", "the monitor ended without a word", 0, 125)
         if report["event"] == "failed":
             raise StartFailed(report["step"], report["message"], report["number"], report["status"])
-        return report
+        return report, descriptor
 
     def abandon(self) -> None:
         """Take the request back: a monitor that gets none ends by itself."""
@@ -76,44 +71,91 @@ class Monitor:
     def reap(self) -> None:
         """Wait for the monitor to end, and close what is open."""
         self.abandon()
-        os.close(self.reports)
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+        while not self.pid and self.reports.receive()[0] is not None:
+            continue
+        self.reports.close()
+        if self.pid:
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pass
 
 
-def spawn(stdin: int, stdout: int, stderr: int) -> Monitor:
-    """Start a monitor whose descriptors 0, 1 and 2 are the given ones.
+def spawn(stdin: int, stdout: int, stderr: int, preserved: list[int] | None = None, *, label: str = "") -> Monitor:
+    """Start a monitor whose descriptors 0, 1 and 2 are the given ones, and which can hand on the `preserved`.
+
+    `label` is among its arguments, so that `ps` and a test can tell whose it is.
 
     It is worth doing early: the interpreter takes some milliseconds to be ready, in which the caller can prepare
     the request.
     """
     request_reader, request_writer = os.pipe2(os.O_CLOEXEC)
-    report_reader, report_writer = os.pipe2(os.O_CLOEXEC)
-    given = [request_reader, report_writer]
-    image = sealed_interpreter()
+    reports, far = Channel.pair()
     try:
-        arguments = [base_interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT.format(path=_SOURCE_ROOT)]
-        moves = [(stdin, 0), (stdout, 1), (stderr, 2), (request_reader, 3), (report_writer, 4)]
-        # Copies above all targets first, so that no move overwrites the source of a later one.
-        high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 20) for source, _ in moves]
-        given += high
-        pid = os.posix_spawn(
+        moves = [(stdin, 0), (stdout, 1), (stderr, 2), (request_reader, 3), (far.fileno(), 4)]
+        moves += [(source, FIRST_PRESERVED + index) for index, source in enumerate(preserved or ())]
+        pid = _start("main", moves, label)
+    except BaseException:
+        os.close(request_writer)
+        reports.close()
+        raise
+    finally:
+        os.close(request_reader)
+        far.close()
+    return Monitor(pid, request_writer, reports)
+
+
+class Launcher:
+    """Keeps a sealed interpreter ready, of which each monitor is a fork: for a program that starts many containers."""
+
+    def __init__(self, label: str = "") -> None:
+        self._orders, far = Channel.pair()
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._pid = _start("serve", [(null, 0), (null, 1), (2, 2), (far.fileno(), 3)], label)
+        finally:
+            os.close(null)
+            far.close()
+
+    def __enter__(self) -> Launcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the interpreter; monitors that it has forked go on."""
+        self._orders.close()
+        os.waitpid(self._pid, 0)
+
+    def spawn(self, stdin: int, stdout: int, stderr: int) -> Monitor:
+        """A new monitor, as `spawn` gives it."""
+        request_reader, request_writer = os.pipe2(os.O_CLOEXEC)
+        reports, far = Channel.pair()
+        try:
+            self._orders.send_many({"event": "spawn"}, [stdin, stdout, stderr, request_reader, far.fileno()])
+        finally:
+            os.close(request_reader)
+            far.close()
+        return Monitor(0, request_writer, reports)
+
+
+def _start(entry: str, moves: list[tuple[int, int]], label: str) -> int:
+    """A fresh interpreter that calls `entry` of the monitor module, with descriptors moved as told; gives its pid."""
+    # Copies above all targets first, so that no move overwrites the source of a later one.
+    floor = FIRST_PRESERVED + len(moves) + 10
+    image = sealed_interpreter(floor)
+    high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, floor) for source, _ in moves]
+    try:
+        return os.posix_spawn(
             f"/proc/self/fd/{image}",
-            arguments,
+            [base_interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT.format(path=_SOURCE_ROOT, entry=entry), label],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, to) for copy, (_, to) in zip(high, moves, strict=True)],
             setsid=True,
         )
     except OSError as error:
-        os.close(request_writer)
-        os.close(report_reader)
         raise IsolationError.of(error.errno or 5, "posix_spawn", base_interpreter()) from error
     finally:
-        for descriptor in [*given, image]:
+        for descriptor in [*high, image]:
             os.close(descriptor)
-    return Monitor(pid, request_writer, report_reader)
 
 
 def base_interpreter() -> str:
@@ -121,10 +163,10 @@ def base_interpreter() -> str:
     return os.path.realpath(sys.executable)
 
 
-def sealed_interpreter() -> int:
+def sealed_interpreter(floor: int = 20) -> int:
     """A copy of the interpreter in memory that nobody can write to (memfd_create(2), CVE-2019-5736).
 
-    The descriptor is close-on-exec and numbered 20 or more.
+    The descriptor is close-on-exec and numbered `floor` or more.
     """
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
@@ -136,6 +178,6 @@ def sealed_interpreter() -> int:
         while left:
             left -= os.sendfile(memory, source.fileno(), None, left)
     fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_ALL)
-    high = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, 20)
+    high = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, floor)
     os.close(memory)
     return high

@@ -1,11 +1,14 @@
-"""The supervisor of one container: outlives the command, keeps the log, records the exit status, cleans up.
+"""The sealed process between a command and a container: it forks the container's first process, and may outlive it.
 
 It is started by `specrun_runtime.launch` with the container's stdin and the attached stdout and stderr as its own
-0, 1 and 2, a pipe with one request on 3, and a pipe for reports on 4. Reports are JSON, one a line:
-`{"event": "started", "pid", "start_time"}`, `{"event": "failed", "step", "message", "number", "status"}` and
-`{"event": "exited", "status"}`.
+0, 1 and 2, a pipe with one request on 3, and a channel for reports on 4. The request's `action` is one of
 
-It keeps to a handful of modules, because there is one of it for each running container.
+- `supervise`: start a container of the engine, keep its log, record its end, clean up: one for each running container;
+- `create`: make a container of the OCI command line, which waits at its gate, and end;
+- `exec`: start one process more in a running container.
+
+Reports: `started` with `pid` and `start_time` (and the master of a terminal), `failed` with `step`, `message`,
+`number` and `status`, and `exited` with `status`. It keeps to a handful of modules, as there are many of it.
 """
 
 from __future__ import annotations
@@ -17,13 +20,17 @@ import select
 import sys
 import time
 
-from specrun_runtime import init, libc, logfile, state
+from specrun_runtime import channel, init, libc, logfile, state
+from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
-from specrun_runtime.constants import Clone, Prctl
+from specrun_runtime.channel import Channel
+from specrun_runtime.constants import Prctl
 from specrun_runtime.errors import IsolationError, SpecError, StartFailed
 from specrun_runtime.fds import read_all, start_time, write_all
 from specrun_runtime.files import remove_tree
-from specrun_runtime.spec import Spec
+from specrun_runtime.joining import Joining
+from specrun_runtime.launch import FIRST_PRESERVED
+from specrun_runtime.spec import Process, Spec
 from specrun_runtime.steps import Overlay
 
 TYPE_CHECKING = False
@@ -34,28 +41,134 @@ REQUESTS, REPORTS = 3, 4
 _CHUNK = 65536
 
 
+def serve() -> None:
+    """Fork a monitor for each order that comes on descriptor 3, until its other end is closed. Never returns."""
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody here waits for them
+    orders = Channel.at(REQUESTS)
+    os.set_inheritable(REQUESTS, False)
+    while True:
+        message, descriptors = orders.receive_many(5)
+        if message is None:
+            os._exit(0)
+        if os.fork() == 0:
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            os.setsid()
+            high = [os.dup(descriptor) for descriptor in descriptors]
+            while min(high) < FIRST_PRESERVED:
+                high = [os.dup(descriptor) for descriptor in high]
+            for target, source in enumerate(high):
+                os.dup2(source, target)
+            libc.close_range(REPORTS + 1)
+            main()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
 def main() -> None:
-    """Read the request and see one life of one container through. Never returns."""
+    """Do what the request asks for. Never returns."""
     status = 0
     try:
         for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
             _signal.signal(number, _signal.SIG_IGN)
-        for descriptor in range(5):
-            os.set_inheritable(descriptor, False)
         text = read_all(REQUESTS, 8 << 20)
         os.close(REQUESTS)
         if text:
+            request = json.loads(text)
+            for descriptor in range(FIRST_PRESERVED + request.get("preserved", 0)):
+                try:
+                    os.set_inheritable(descriptor, False)
+                except OSError:
+                    continue
             os.umask(0o077)
             os.chdir("/")
-            Supervisor(json.loads(text)).run()
+            _ACTIONS[request["action"]](request)
     except BaseException as error:
         status = 1
         _say({"event": "failed", **_explain(error)})
     os._exit(status)
 
 
+def _supervise(request: dict[str, Any]) -> None:
+    Supervisor(request).run()
+
+
+def _create(request: dict[str, Any]) -> None:
+    """Make a container that waits at its gate; with `stay`, wait for its end too."""
+    directory = request["directory"]
+    with open(f"{request['bundle']}/config.json", "rb") as file:
+        document = json.load(file)
+    spec = Spec(document)
+    spec.root = os.path.join(request["bundle"], spec.root)
+    preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
+    body = init.Body(spec.process, init.Streams(0, 1, 2, preserved))
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    body.gate = init.Gate(
+        os.open(f"{directory}/exec.fifo", os.O_RDWR | flags),  # a writer too, so that its end is never read
+        os.open(f"{directory}/failure", os.O_WRONLY | flags),
+    )
+    cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
+    birth = Birth(spec, cgroup, body, cache=request["cache"], identity=request["id"], bundle=request["bundle"])
+    libc.prctl(Prctl.SET_DUMPABLE, 0)
+    try:
+        pid = birth.run()
+        _send_console(request, spec.process, birth.terminal)
+    except BaseException:
+        cgroup.kill()
+        cgroup.remove(2.0)
+        raise
+    os.close(body.gate.descriptor)
+    os.close(body.gate.failures)
+    _say({"event": "started", "pid": pid, "start_time": start_time(pid)})
+    if request["stay"]:
+        _await_end(pid)
+
+
+def _exec(request: dict[str, Any]) -> None:
+    """Start one process more in a running container; with `stay`, wait for its end too."""
+    process = Process(request["process"])
+    preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
+    body = init.Body(process, init.Streams(0, 1, 2, preserved), user=request["user"])
+    cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
+    joining = Joining(
+        request["pid"], request["start_time"], cgroup, body, rules=request["seccomp"], cache=request["cache"]
+    )
+    libc.prctl(Prctl.SET_CHILD_SUBREAPER, 1)
+    libc.prctl(Prctl.SET_DUMPABLE, 0)
+    pid = joining.run()
+    _send_console(request, process, joining.terminal)
+    _say({"event": "started", "pid": pid, "start_time": start_time(pid)})
+    if request["stay"]:
+        _await_end(pid)
+
+
+def _send_console(request: dict[str, Any], process: Process, master: int) -> None:
+    """Hand the master of the terminal to whoever listens at the console socket (runc's convention)."""
+    if process.terminal:
+        try:
+            channel.send_to(request["console_socket"], b"/dev/ptmx", [master])
+        except OSError as error:
+            raise StartFailed("send the terminal to the console socket", str(error), error.errno or 0) from error
+        os.close(master)
+
+
+def _await_end(pid: int) -> None:
+    """Hold nothing of the container's streams, and report its end."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in range(3):
+        os.dup2(null, descriptor, inheritable=False)
+    while True:
+        ended, status = os.waitpid(-1, 0)  # orphans of the container's hooks come to us too
+        if ended == pid:
+            break
+    code = os.waitstatus_to_exitcode(status)
+    _say({"event": "exited", "status": 128 - code if code < 0 else code})
+
+
+_ACTIONS = {"supervise": _supervise, "create": _create, "exec": _exec}
+
+
 class Supervisor:
-    """One container from the request to its end."""
+    """One container of the engine from the request to its end."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.directory: str = request["directory"]
@@ -65,6 +178,7 @@ class Supervisor:
         self.attached = (bool(request["attach"]["stdout"]), bool(request["attach"]["stderr"]))
         self.stdin = 0 if request["attach"]["stdin"] else -1
         self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
+        self.cache: str | None = request["cache"]
         self.cgroup = Cgroup(request["cgroup"])
         self.state = state.State()
         self.owner = -1
@@ -86,50 +200,33 @@ class Supervisor:
     def _start(self) -> tuple[int, list[Output]]:
         with open(f"{self.directory}/config.json", "rb") as file:
             spec = Spec(json.load(file))
-        self.cgroup.create()
-        self.cgroup.limit(spec.resources)
-        readers, writers = [], []
-        for _ in range(2):
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            readers.append(reader)
-            writers.append(writer)
-        pid = self._fork(spec, init.Streams(self.stdin, *writers))
-        for writer in writers:
+        pairs = [] if spec.process.terminal else [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        streams = init.Streams(self.stdin, pairs[0][1], pairs[1][1]) if pairs else init.Streams(-1, -1, -1)
+        body = init.Body(spec.process, streams, user=self.user)
+        birth = Birth(spec, self.cgroup, body, overlay=self.overlay, cache=self.cache)
+        pid = birth.run()
+        for _, writer in pairs:
             os.close(writer)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0, inheritable=False)  # only the container holds its stdin now, so that its end is seen
         os.close(null)
-        outputs = [
-            Output(reader, name, sink if attached else -1)
-            for reader, name, sink, attached in zip(readers, (b"stdout", b"stderr"), (1, 2), self.attached, strict=True)
-        ]
+        if pairs:
+            outputs = [
+                Output(reader, name, sink if attached else -1, pipeline=True)
+                for (reader, _), name, sink, attached in zip(
+                    pairs, (b"stdout", b"stderr"), (1, 2), self.attached, strict=True
+                )
+            ]
+        else:
+            outputs = [Output(birth.terminal, b"stdout", 1 if self.attached[0] else -1, pipeline=False)]
         self.state.move(state.RUNNING)
         self.state.pid, self.state.start_time = pid, start_time(pid)
         self.state.started_at = time.time()
         self.state.finished_at, self.state.exit_code, self.state.error = 0.0, 0, ""
+        self.state.oom_killed = False
         state.save(self.directory, self.state, durable=self.durable)
-        _say({"event": "started", "pid": pid, "start_time": self.state.start_time})
+        _say({"event": "started", "pid": pid, "start_time": self.state.start_time}, birth.terminal)
         return pid, outputs
-
-    def _fork(self, spec: Spec, streams: init.Streams) -> int:
-        """The first process of a new pid namespace, once it executes the command. Raises StartFailed."""
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        if spec.makes("pid"):
-            libc.unshare(Clone.NEWPID)
-        pid = os.fork()
-        if pid == 0:
-            init.become(spec, self.user, self.overlay, self.cgroup, streams, writer)
-        os.close(writer)
-        libc.setns(own, Clone.NEWPID)  # the next child is not to be born into this container
-        os.close(own)
-        failure = read_all(reader)
-        os.close(reader)
-        if failure:
-            os.waitpid(pid, 0)
-            document = json.loads(failure)
-            raise StartFailed(document["step"], document["message"], document["number"], document["status"])
-        return pid
 
     def _record_failure(self, error: BaseException) -> None:
         """A container that never ran: what was made for it goes, and its record says why."""
@@ -169,6 +266,7 @@ class Supervisor:
 
     def _finish(self, code: int, log: Log) -> None:
         status = 128 - code if code < 0 else code
+        self.state.oom_killed = self.cgroup.oom_kills() > 0
         self._remove_cgroup()
         self.state.move(state.EXITED)
         self.state.pid = self.state.start_time = 0
@@ -224,33 +322,36 @@ class Log:
 
 
 class Output:
-    """One stream of the container: from its pipe to the log and, if attached, to the caller."""
+    """One stream of the container: from its pipe or terminal to the log and, if attached, to the caller."""
 
-    __slots__ = ("name", "reader", "sink")
+    __slots__ = ("name", "pipeline", "reader", "sink")
 
-    def __init__(self, reader: int, name: bytes, sink: int) -> None:
+    def __init__(self, reader: int, name: bytes, sink: int, *, pipeline: bool) -> None:
         self.reader = reader
         self.name = name
         self.sink = sink
+        self.pipeline = pipeline
+        """Whether a caller that reads no more closes the stream, so that `specrun run ... | head` ends."""
 
     def pump(self, log: Log) -> bool:
-        """Pass one chunk on; False at the end of the stream, or when the caller's reader has gone.
-
-        The latter closes the pipe, so that `specrun run ... | head` ends as any pipeline does.
-        """
+        """Pass one chunk on; False at the end of the stream, or when a pipeline's reader has gone."""
         try:
             data = os.read(self.reader, _CHUNK)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno != 5:  # EIO: the last of the terminal's users has gone
+                raise
+            return False
         if not data:
             return False
         log.write(self.name, data)
-        if self.sink < 0:
-            return True
-        try:
-            write_all(self.sink, data)
-        except OSError:
-            return False
+        if self.sink >= 0:
+            try:
+                write_all(self.sink, data)
+            except OSError:
+                self.sink = -1
+                return not self.pipeline
         return True
 
 
@@ -269,9 +370,9 @@ def _explain(error: BaseException) -> dict[str, Any]:
     return {"step": step, "number": number, "status": status, "message": message}
 
 
-def _say(report: dict[str, Any]) -> None:
+def _say(report: dict[str, Any], descriptor: int = -1) -> None:
     try:
-        write_all(REPORTS, json.dumps(report).encode() + b"\n")
+        Channel.at(os.dup(REPORTS)).send(report, descriptor)
     except OSError:
         pass  # the command has ended, as it may
 

@@ -29,6 +29,9 @@ ATTRIBUTES = {
 }
 """Option of mount(8) -> the attributes that it sets and clears."""
 
+RECURSIVE = {f"r{name}": attributes for name, attributes in ATTRIBUTES.items()}
+"""The same for a whole tree of mounts (config.md, "Linux mount options"); `rro` is a recursively read-only bind."""
+
 PROPAGATION = {
     "private": (Mount.PRIVATE, False),
     "rprivate": (Mount.PRIVATE, True),
@@ -41,16 +44,52 @@ PROPAGATION = {
 }
 
 
+IGNORED = frozenset(("defaults", "newinstance", "async", "nolazytime", "nomand", "loud", "noiversion", "diratime"))
+"""What the kernel does anyway."""
+
+KNOWN = (
+    *ATTRIBUTES,
+    *RECURSIVE,
+    *PROPAGATION,
+    "bind",
+    "rbind",
+    "idmap",
+    "ridmap",
+    "tmpcopyup",
+    "defaults",
+    "newinstance",
+)
+"""Every option that is not handed to the file system."""
+
+
 class Options:
     """The options of one mount, sorted by what the kernel does with them."""
 
-    __slots__ = ("bind", "data", "disable", "enable", "propagation", "recursive")
+    __slots__ = (
+        "bind",
+        "copy_up",
+        "data",
+        "disable",
+        "disable_below",
+        "enable",
+        "enable_below",
+        "idmap",
+        "propagation",
+        "recursive",
+    )
 
     def __init__(self) -> None:
         self.bind = False
         self.recursive = False
         self.enable = 0
         self.disable = 0
+        self.enable_below = 0
+        self.disable_below = 0
+        """The attributes for a whole tree of mounts."""
+        self.idmap = ""
+        """`idmap`, `ridmap` for a whole tree of mounts, or "" for neither."""
+        self.copy_up = False
+        """Whether a new tmpfs begins with what it covers."""
         self.propagation: list[tuple[int, bool]] = []
         self.data: list[tuple[str, str | None]] = []
 
@@ -66,11 +105,19 @@ class Options:
                 enable, disable = ATTRIBUTES[word]
                 options.enable = (options.enable & ~disable) | enable
                 options.disable = (options.disable & ~enable) | disable
+            elif word in RECURSIVE:
+                enable, disable = RECURSIVE[word]
+                options.enable_below = (options.enable_below & ~disable) | enable
+                options.disable_below = (options.disable_below & ~enable) | disable
+            elif word in ("idmap", "ridmap"):
+                options.idmap = word
+            elif word == "tmpcopyup":
+                options.copy_up = True
             elif word in PROPAGATION:
                 flag, recursive = PROPAGATION[word]
                 options.propagation.append((int(flag), recursive))
-            elif word in ("defaults", "newinstance"):
-                continue  # what the kernel does anyway
+            elif word in IGNORED:
+                continue
             elif not word or "," in word or "\n" in word:
                 raise SpecError(field, f"{word!r} is not a mount option")
             else:
@@ -98,10 +145,16 @@ def copy_of(directory: int, path: str, *, recursive: bool = False) -> Fd:
     return Fd(libc.open_tree(directory, path, flags))
 
 
-def bind(source: str, options: Options) -> Fd:
-    """A detached copy of the host's `source` with the options applied."""
+def bind(source: str, options: Options, user_namespace: int = -1) -> Fd:
+    """A detached copy of the host's `source` with the options applied; private where they do not say otherwise.
+
+    `user_namespace` is the descriptor whose mappings an idmapped mount shows the owners by (mount_setattr(2)).
+    """
     mount = copy_of(AT_FDCWD, source, recursive=options.recursive)
     try:
+        if user_namespace >= 0:
+            whole = options.idmap == "ridmap"
+            libc.mount_setattr(mount.number, enable=MountAttr.IDMAP, recursive=whole, user_namespace=user_namespace)
         apply_options(mount, options)
     except BaseException:
         mount.close()
@@ -113,19 +166,52 @@ def apply_options(mount: Fd, options: Options) -> None:
     """Give a detached mount the attributes and the propagation of `options`."""
     if options.enable or options.disable:
         libc.mount_setattr(mount.number, enable=options.enable, disable=options.disable)
-    for propagation, recursive in options.propagation:
+    if options.enable_below or options.disable_below:
+        libc.mount_setattr(mount.number, enable=options.enable_below, disable=options.disable_below, recursive=True)
+    for propagation, recursive in options.propagation or [(int(Mount.PRIVATE), True)]:
         libc.mount_setattr(mount.number, propagation=propagation, recursive=recursive)
 
 
-def new_overlay(lower: list[str], upper: str, work: str) -> Fd:
-    """A detached overlay mount of `lower` (topmost first) with the writable `upper`."""
+def new_overlay(lower: list[str], upper: str, work: str, user_namespace: int = -1) -> Fd:
+    """A detached overlay mount of `lower` (topmost first) with the writable `upper`.
+
+    With a `user_namespace` every layer is seen through an idmapped mount, so that files of a shared layer have the
+    owners that they have for the container's root; that needs Linux 6.13 (layers by descriptor). Raises
+    IsolationError with EINVAL on an older one: a caller then gives layers that are owned as the mapping wants.
+    """
     with Fd(libc.fsopen("overlay")) as context:
         libc.fsconfig(context.number, FsConfig.SET_STRING, "source", "overlay")
-        _set_lower(context.number, lower)
-        libc.fsconfig(context.number, FsConfig.SET_STRING, "upperdir", upper)
-        libc.fsconfig(context.number, FsConfig.SET_STRING, "workdir", work)
+        if user_namespace >= 0:
+            _set_idmapped(context.number, lower, upper, work, user_namespace)
+        else:
+            _set_lower(context.number, lower)
+            libc.fsconfig(context.number, FsConfig.SET_STRING, "upperdir", upper)
+            libc.fsconfig(context.number, FsConfig.SET_STRING, "workdir", work)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
         return Fd(libc.fsmount(context.number, MountAttr(0)))
+
+
+def _set_idmapped(context: int, lower: list[str], upper: str, work: str, user_namespace: int) -> None:
+    for layer in lower:
+        with _idmapped(layer, user_namespace) as mapped:
+            libc.fsconfig_fd(context, "lowerdir+", mapped.number)
+    # overlayfs wants the upper and the work folder on one mount: both are opened below a copy of their parent.
+    with _idmapped(os.path.dirname(upper), user_namespace) as parent:
+        for key, path in (("upperdir", upper), ("workdir", work)):
+            name = os.path.basename(path)
+            with Fd(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent.number)) as folder:
+                libc.fsconfig_fd(context, key, folder.number)
+
+
+def _idmapped(path: str, user_namespace: int) -> Fd:
+    copy = copy_of(AT_FDCWD, path)
+    try:
+        libc.mount_setattr(copy.number, enable=MountAttr.IDMAP, user_namespace=user_namespace)
+        libc.mount_setattr(copy.number, propagation=Mount.PRIVATE)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def _set_lower(context: int, lower: list[str]) -> None:
@@ -144,6 +230,12 @@ def _set_lower(context: int, lower: list[str]) -> None:
 def make_root_slave() -> None:
     """Let no mount of this mount namespace reach the host's."""
     libc.mount("", "/", "", Mount.REC | Mount.SLAVE)
+
+
+def set_root_propagation(word: str) -> None:
+    """Give the container's root mount the propagation of `linux.rootfsPropagation`."""
+    flag, recursive = PROPAGATION[word]
+    libc.mount("", "/", "", flag | (Mount.REC if recursive else 0))
 
 
 def enter_root(root: int) -> None:

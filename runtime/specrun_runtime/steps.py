@@ -1,7 +1,8 @@
 """Container set-up as an ordered list of steps, each of which can describe itself.
 
-`plan` turns a specification into steps; `init` performs them inside the new process. A failure is reported with
-the description of the step that it happened in.
+`plan` turns a specification into steps. `prepare` of each is done by the launcher, with the host's rights and paths;
+`perform` by the new process, which may be root of its own user namespace only. A failure is reported with the
+description of the step that it happened in.
 """
 
 from __future__ import annotations
@@ -13,28 +14,16 @@ import os
 import stat
 import struct
 
-from specrun_runtime import libc, mounts
+from specrun_runtime import libc, mounts, namespaces
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.constants import AT_FDCWD, PROC_SUPER_MAGIC, Clone, MountAttr, Resolve
-from specrun_runtime.errors import IsolationError, Refused, SpecError
+from specrun_runtime.errors import IsolationError, Refused, Unsupported
 from specrun_runtime.fds import Fd, write_all
 from specrun_runtime.paths import make_directories, make_file, open_procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from specrun_runtime.spec import Mount, Spec
-
-    class Step(Protocol):
-        """One thing that is done to make the container."""
-
-        def describe(self) -> str:
-            """What it does, in the words of an error message."""
-
-        def perform(self, stage: Stage) -> None:
-            """Do it."""
-
 
 DEVICES = (
     ("null", 1, 3),
@@ -51,12 +40,11 @@ LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-_FLAGS = {
-    "network": Clone.NEWNET,
-    "mount": Clone.NEWNS,
-    "ipc": Clone.NEWIPC,
-    "uts": Clone.NEWUTS,
-}
+ALLOWED_IN_PROC = frozenset(
+    "/proc/cpuinfo /proc/diskstats /proc/meminfo /proc/stat /proc/swaps /proc/uptime /proc/loadavg /proc/slabinfo "
+    "/proc/sys/kernel/ns_last_pid /proc/sys/crypto/fips_enabled".split()
+)
+"""What may be mounted over in /proc: files that tell how much of the machine the container has."""
 
 
 class Overlay:
@@ -84,61 +72,102 @@ class Stage:
         self.empty = -1
 
 
-def plan(spec: Spec, overlay: Overlay | None) -> list[Step]:
-    """The steps that give a new process the isolation that `spec` asks for, in the order that they need."""
-    steps: list[Step] = [JoinCgroup(), NewNamespaces(spec)]
-    if spec.makes("network"):
-        steps.append(LoopbackUp())
-    steps.append(MountRoot(spec.root, overlay))
-    for mount in spec.mounts:
-        if mount.type == "cgroup":
-            steps.append(MountCgroups(mount))
-        else:
-            steps.append(MountAt(mount))
-        if mount.destination == "/dev" and mount.type == "tmpfs":
-            steps.append(MakeDevices())
-    steps.extend(SetKernelParameter(key, value) for key, value in spec.sysctl.items())
-    steps.extend(ReadOnlyPath(path) for path in spec.readonly_paths)
-    steps.extend(MaskPath(path) for path in spec.masked_paths)
-    if spec.hostname and spec.makes("uts"):
-        steps.append(SetHostname(spec.hostname, spec.domainname))
-    steps.append(EnterRoot(spec.readonly_root))
-    return steps
-
-
-class JoinCgroup:
-    """The control group, first: all that follows is accounted to it."""
+class Step:
+    """One thing that is done to make the container."""
 
     def describe(self) -> str:
-        """What it does."""
-        return "join the control group"
+        """What it does, in the words of an error message."""
+        raise NotImplementedError
+
+    def prepare(self, user_namespace: int) -> None:
+        """What the launcher does for it; `user_namespace` is the descriptor of the container's, or -1."""
 
     def perform(self, stage: Stage) -> None:
         """Do it."""
-        stage.cgroup.join()
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Close what `prepare` has opened."""
 
 
-class NewNamespaces:
-    """All but the pid namespace, which the monitor made so that this process is its first."""
+class Plan:
+    """The steps, in the order that they need: `before` the hooks that see the host's files, and `after` them."""
 
-    def __init__(self, spec: Spec) -> None:
+    __slots__ = ("after", "before")
+
+    def __init__(self, before: list[Step], after: list[Step]) -> None:
+        self.before = before
+        self.after = after
+
+    def release(self) -> None:
+        """Close what the preparation has opened."""
+        for step in (*self.before, *self.after):
+            step.release()
+
+
+def plan(spec: Spec, overlay: Overlay | None, paths: dict[str, int]) -> Plan:
+    """The steps that give a new process the isolation that `spec` asks for; `paths` are namespaces to join."""
+    before: list[Step] = [EnterNamespaces(spec, paths)]
+    if spec.makes("network"):
+        before.append(LoopbackUp())
+    if spec.hostname or spec.domainname:
+        if not spec.own("uts"):
+            raise Unsupported("hostname", "the container has no uts namespace of its own, it would rename the host")
+        before.append(SetHostname(spec.hostname, spec.domainname))
+    if not spec.own("mount"):
+        if spec.mounts or spec.masked_paths or spec.readonly_paths or spec.devices or spec.readonly_root or overlay:
+            reason = "without a mount namespace of the container's own this would be done to the host"
+            raise Unsupported("linux.namespaces", f"mounts, devices, masked and read-only paths: {reason}")
+        return Plan(before, [ChangeRoot(spec.root)])
+    separate = any(mount.destination.rstrip("/") == "/dev" for mount in spec.mounts)
+    before.append(MountRoot(spec.root, overlay, no_devices=separate))
+    made = False
+    for mount in spec.mounts:
+        before.append(MountCgroups(mount) if mount.type == "cgroup" else MountAt(mount, spec))
+        if mount.destination.rstrip("/") == "/dev":
+            made = True
+            if mount.type != "bind":
+                before.append(MakeDevices(spec))
+    if not made:
+        before.append(MakeDevices(spec))
+    elif spec.devices and not any(isinstance(step, MakeDevices) for step in before):
+        before.append(MakeDevices(spec, defaults=False))
+    before += [SetKernelParameter(key, value) for key, value in spec.sysctl.items()]
+    before += [ReadOnlyPath(path) for path in spec.readonly_paths]
+    before += [MaskPath(path) for path in spec.masked_paths]
+    after: list[Step] = [EnterRoot(spec.readonly_root)]
+    if spec.propagation:
+        after.append(SetPropagation(spec.propagation))
+    return Plan(before, after)
+
+
+class EnterNamespaces(Step):
+    """All but the user, pid and time namespaces, which whoever forked this process has seen to."""
+
+    def __init__(self, spec: Spec, paths: dict[str, int]) -> None:
         self.flags = Clone(0)
-        for kind, flag in _FLAGS.items():
+        self.paths = {kind: paths[kind] for kind in paths if kind not in ("user", "pid", "time")}
+        for kind in ("network", "mount", "ipc", "uts", "cgroup"):
             if spec.makes(kind):
-                self.flags |= flag
-        self.cgroup = spec.makes("cgroup")
+                self.flags |= namespaces.FLAGS[kind]
+        self.mount = spec.own("mount")
 
     def describe(self) -> str:
         """What it does."""
-        return f"make the namespaces {self.flags.name or int(self.flags)}"
+        joined = f", join {', '.join(self.paths)}" if self.paths else ""
+        return f"make the namespaces {self.flags.name or int(self.flags)}{joined}"
 
     def perform(self, stage: Stage) -> None:
-        """Do it; the cgroup namespace takes the group just joined as its root."""
-        libc.unshare(self.flags | Clone.NEWCGROUP if self.cgroup else self.flags)
-        mounts.make_root_slave()
+        """Do it; the cgroup namespace takes the group joined before as its root."""
+        for kind, descriptor in self.paths.items():
+            libc.setns(descriptor, namespaces.FLAGS[kind])
+        if self.flags:
+            libc.unshare(self.flags)
+        if self.mount:
+            mounts.make_root_slave()
 
 
-class LoopbackUp:
+class LoopbackUp(Step):
     """`lo`, which a new network namespace has, but down."""
 
     def describe(self) -> str:
@@ -156,59 +185,102 @@ class LoopbackUp:
             plug.close()
 
 
-class MountRoot:
+class MountRoot(Step):
     """The root file system: an overlay of layers, or a folder as it is."""
 
-    def __init__(self, path: str, overlay: Overlay | None) -> None:
+    def __init__(self, path: str, overlay: Overlay | None, *, no_devices: bool) -> None:
         self.path = path
         self.overlay = overlay
+        self.no_devices = no_devices
+        self.made = Fd(-1)
 
     def describe(self) -> str:
         """What it does."""
         kind = f"an overlay of {len(self.overlay.lower)} layers" if self.overlay else "the folder itself"
         return f"mount the root file system at {self.path}: {kind}"
 
-    def perform(self, stage: Stage) -> None:
-        """Do it; devices in the image are never of use."""
+    def prepare(self, user_namespace: int) -> None:
+        """Make the mount, detached; where /dev is a mount of its own, devices in the image are never of use."""
         if self.overlay:
-            root = mounts.new_overlay(self.overlay.lower, self.overlay.upper, self.overlay.work)
+            self.made = mounts.new_overlay(self.overlay.lower, self.overlay.upper, self.overlay.work, user_namespace)
         else:
-            root = mounts.copy_of(AT_FDCWD, self.path, recursive=True)
-        libc.mount_setattr(root.number, enable=MountAttr.NODEV)
+            self.made = mounts.copy_of(AT_FDCWD, self.path, recursive=True)
+        libc.mount_setattr(self.made.number, propagation=mounts.PROPAGATION["slave"][0], recursive=True)
+        if self.no_devices:
+            libc.mount_setattr(self.made.number, enable=MountAttr.NODEV)
+
+    def perform(self, stage: Stage) -> None:
+        """Attach it."""
         with Fd(os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as target:
-            libc.move_mount(root.number, target.number)
-        stage.root = root.release()
+            libc.move_mount(self.made.number, target.number)
+        stage.root = self.made.number
+
+    def release(self) -> None:
+        """Close the mount."""
+        self.made.close()
 
 
-class MountAt:
+class MountAt(Step):
     """One mount of the specification."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: Mount, spec: Spec) -> None:
         self.mount = mount
         self.options = mounts.Options.parse(mount.options, f"{mount.field}.options")
+        self.made = Fd(-1)
+        self.uid_mappings = mount.uid_mappings or spec.uid_mappings
+        self.gid_mappings = mount.gid_mappings or spec.gid_mappings
+        self.mapped = bool(mount.uid_mappings) or bool(self.options.idmap)
+        field = f"{mount.field}.options"
+        if mount.type == "bind" and (self.options.data or self.options.copy_up):
+            unknown = "tmpcopyup" if self.options.copy_up else self.options.data[0][0]
+            raise Unsupported(field, f"{unknown!r} is not an option of a bind mount")
+        if self.mapped and mount.type != "bind":
+            raise Unsupported(field, "only bind mounts can be idmapped")
+        if self.mapped and not self.uid_mappings:
+            raise Unsupported(field, "an idmapped mount needs uidMappings and gidMappings, of its own or of linux")
+        if self.options.copy_up and mount.type != "tmpfs":
+            raise Unsupported(field, "'tmpcopyup' is an option of tmpfs")
 
     def describe(self) -> str:
         """What it does."""
         return f"mount {self.mount.type} {self.mount.source} on {self.mount.destination}"
 
+    def prepare(self, user_namespace: int) -> None:
+        """A bind mount is made by the launcher: from the host's path, and with the host's rights."""
+        if self.mount.type != "bind":
+            return
+        if not self.mapped:
+            self.made = mounts.bind(self.mount.source, self.options)
+        elif self.mount.uid_mappings or user_namespace < 0:
+            with namespaces.new_user_namespace(self.uid_mappings, self.gid_mappings) as mapping:
+                self.made = mounts.bind(self.mount.source, self.options, mapping.number)
+        else:
+            self.made = mounts.bind(self.mount.source, self.options, user_namespace)
+
     def perform(self, stage: Stage) -> None:
         """Do it, on a target that was opened inside the root."""
         mount = self.mount
         if mount.type == "bind":
-            made = mounts.bind(mount.source, self.options)
-            folder = stat.S_ISDIR(os.fstat(made.number).st_mode)
+            folder = stat.S_ISDIR(os.fstat(self.made.number).st_mode)
         else:
-            made = mounts.new_filesystem(mount.type, mount.source, self.options)
+            self.made = mounts.new_filesystem(mount.type, mount.source, self.options)
             folder = True
-        with made, _target(stage, mount, folder) as target:
-            libc.move_mount(made.number, target.number)
+        with _target(stage, mount, folder) as target:
+            if self.options.copy_up:
+                copy_tree(target.number, self.made.number)
+            libc.move_mount(self.made.number, target.number)
             if mount.type == "proc":
-                stage.proc = made.release()
-            elif mount.destination == "/dev":
-                stage.dev = made.release()
+                stage.proc = self.made.release()
+            elif mount.destination.rstrip("/") == "/dev":
+                stage.dev = self.made.release()
+        self.made.close()
+
+    def release(self) -> None:
+        """Close the mount."""
+        self.made.close()
 
 
-class MountCgroups:
+class MountCgroups(Step):
     """The container's own groups, read-only, one folder for each hierarchy of version 1."""
 
     def __init__(self, mount: Mount) -> None:
@@ -246,23 +318,92 @@ class MountCgroups:
                     libc.mount_setattr(tmpfs.number, enable=MountAttr.RDONLY)
 
 
-class MakeDevices:
-    """The device nodes and links that every container has."""
+class MakeDevices(Step):
+    """The device nodes and links that every container has, and those of `linux.devices`.
+
+    In a user namespace nobody may make a device: there the host's own are bound in their place.
+    """
+
+    def __init__(self, spec: Spec, *, defaults: bool = True) -> None:
+        self.defaults = defaults
+        self.devices = spec.devices
+        self.bound: dict[str, Fd] = {}
 
     def describe(self) -> str:
         """What it does."""
         return "make the device nodes in /dev"
 
+    def prepare(self, user_namespace: int) -> None:
+        """Open the host's devices where they are to be bound."""
+        if user_namespace < 0:
+            return
+        wanted = [(f"/dev/{name}", stat.S_IFCHR, os.makedev(*number)) for name, *number in DEVICES if self.defaults]
+        wanted += [
+            (device.path, _KINDS[device.type], os.makedev(device.major, device.minor)) for device in self.devices
+        ]
+        for path, kind, number in wanted:
+            info = os.lstat(path) if os.path.lexists(path) else None
+            if info is None or stat.S_IFMT(info.st_mode) != kind or (info.st_rdev != number and kind != stat.S_IFIFO):
+                raise Refused(errno.ENODEV, "is not such a device on the host, as a user namespace needs", path)
+            self.bound[path] = mounts.bind(path, mounts.Options())
+
     def perform(self, stage: Stage) -> None:
-        """mknod(2) on our own tmpfs, before anything of the image can see it."""
-        for name, major, minor in DEVICES:
-            os.mknod(name, 0o666 | stat.S_IFCHR, os.makedev(major, minor), dir_fd=stage.dev)
-        for name, target in LINKS:
-            os.symlink(target, name, dir_fd=stage.dev)
-        stage.null = os.open("null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=stage.dev)
+        """mknod(2), before anything of the image can see it."""
+        if self.defaults:
+            with Fd(make_directories(stage.root, "/dev")) as folder:
+                for name, major, minor in DEVICES:
+                    if f"/dev/{name}" in self.bound:
+                        self._bind(folder.number, name, self.bound[f"/dev/{name}"])
+                    else:
+                        _make_node(folder.number, name, stat.S_IFCHR, os.makedev(major, minor), 0o666)
+                for name, target in LINKS:
+                    _make_link(folder.number, name, target)
+                stage.null = os.open("null", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.number)
+        for device in self.devices:
+            parent, name = os.path.split(device.path)
+            with Fd(make_directories(stage.root, parent)) as folder:
+                if device.path in self.bound:
+                    self._bind(folder.number, name, self.bound[device.path])
+                    continue
+                number = os.makedev(device.major, device.minor)
+                _make_node(folder.number, name, _KINDS[device.type], number, device.mode)
+                os.chown(name, device.uid, device.gid, dir_fd=folder.number, follow_symlinks=False)
+
+    def _bind(self, folder: int, name: str, mount: Fd) -> None:
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=folder))
+        except FileExistsError:
+            pass
+        with Fd(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)) as target:
+            libc.move_mount(mount.number, target.number)
+
+    def release(self) -> None:
+        """Close the host's devices."""
+        for mount in self.bound.values():
+            mount.close()
 
 
-class SetKernelParameter:
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+def _make_node(folder: int, name: str, kind: int, number: int, mode: int) -> None:
+    """mknod(2); what is there already must be the same, or Refused is raised."""
+    try:
+        os.mknod(name, mode | kind, 0 if kind == stat.S_IFIFO else number, dir_fd=folder)
+    except FileExistsError as error:
+        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_IFMT(info.st_mode) != kind or (kind != stat.S_IFIFO and info.st_rdev != number):
+            raise Refused(errno.EEXIST, "is there already, and is another file", name) from error
+
+
+def _make_link(folder: int, name: str, target: str) -> None:
+    try:
+        os.symlink(target, name, dir_fd=folder)
+    except FileExistsError:
+        pass  # the image's own; it is only ever followed inside
+
+
+class SetKernelParameter(Step):
     """A parameter of sysctl(8), of the container's own namespaces."""
 
     def __init__(self, key: str, value: str) -> None:
@@ -274,12 +415,14 @@ class SetKernelParameter:
         return f"set {self.key}={self.value}"
 
     def perform(self, stage: Stage) -> None:
-        """Do it by our own procfs."""
-        with Fd(open_procfs(_procfs(stage, self.key), f"sys/{self.key.replace('.', '/')}", os.O_WRONLY)) as file:
+        """Do it by a procfs of our own, which nothing of the image can stand in for."""
+        # With a slash in it, the name is in the notation in which a dot is part of a name (sysctl.d(5)).
+        path = self.key if "/" in self.key else self.key.replace(".", "/")
+        with _procfs(stage) as procfs, Fd(open_procfs(procfs.number, f"sys/{path}", os.O_WRONLY)) as file:
             write_all(file.number, self.value.encode())
 
 
-class ReadOnlyPath:
+class ReadOnlyPath(Step):
     """A path that stays readable."""
 
     def __init__(self, path: str) -> None:
@@ -299,7 +442,7 @@ class ReadOnlyPath:
                 libc.move_mount(copy.number, target.number)
 
 
-class MaskPath:
+class MaskPath(Step):
     """A path that looks empty: /dev/null over a file, an empty folder over a folder."""
 
     def __init__(self, path: str) -> None:
@@ -339,7 +482,7 @@ class MaskPath:
         return stage.null
 
 
-class SetHostname:
+class SetHostname(Step):
     """The name of the uts namespace."""
 
     def __init__(self, hostname: str, domainname: str) -> None:
@@ -352,12 +495,13 @@ class SetHostname:
 
     def perform(self, stage: Stage) -> None:
         """Do it."""
-        libc.sethostname(self.hostname)
+        if self.hostname:
+            libc.sethostname(self.hostname)
         if self.domainname:
             libc.setdomainname(self.domainname)
 
 
-class EnterRoot:
+class EnterRoot(Step):
     """pivot_root(2): after it, no path leads to the host."""
 
     def __init__(self, read_only: bool) -> None:
@@ -374,6 +518,37 @@ class EnterRoot:
         mounts.enter_root(stage.root)
 
 
+class ChangeRoot(Step):
+    """chroot(2), for a container that shares the host's mount namespace."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        """What it does."""
+        return f"change the root to {self.path}"
+
+    def perform(self, stage: Stage) -> None:
+        """Do it."""
+        os.chroot(self.path)
+        os.chdir("/")
+
+
+class SetPropagation(Step):
+    """`linux.rootfsPropagation`."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def describe(self) -> str:
+        """What it does."""
+        return f"make the root mount {self.word}"
+
+    def perform(self, stage: Stage) -> None:
+        """Do it."""
+        mounts.set_root_propagation(self.word)
+
+
 def _target(stage: Stage, mount: Mount, folder: bool) -> Fd:
     """The mount point, made where missing. Raises Refused for one that would lead astray."""
     destination = mount.destination
@@ -388,7 +563,7 @@ def _target(stage: Stage, mount: Mount, folder: bool) -> Fd:
             raise
     maker = make_directories if folder else make_file
     target = Fd(maker(stage.root, destination))
-    if libc.filesystem_type(target.number) == PROC_SUPER_MAGIC:
+    if libc.filesystem_type(target.number) == PROC_SUPER_MAGIC and destination not in ALLOWED_IN_PROC:
         target.close()
         raise Refused(errno.EPERM, "is inside /proc, where nothing may be mounted", destination)
     return target
@@ -400,25 +575,53 @@ _EXACTLY = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 def _existing(stage: Stage, path: str) -> Fd:
     """The file or folder at `path` for masking; number -1 where there is none, Refused where it is a link."""
     try:
-        if path.startswith("/proc/"):
-            return Fd(open_procfs(_procfs(stage, path), path.removeprefix("/proc/"), os.O_PATH))
+        if path.startswith("/proc/") and stage.proc >= 0:
+            return Fd(open_procfs(stage.proc, path.removeprefix("/proc/"), os.O_PATH))
         return Fd(libc.openat2(stage.root, path.lstrip("/"), os.O_PATH, 0, _EXACTLY))
-    except FileNotFoundError:
-        return Fd(-1)
-    except NotADirectoryError:
+    except (FileNotFoundError, NotADirectoryError):
         return Fd(-1)
     except IsolationError as error:
         if error.errno == errno.ELOOP:
             raise Refused(errno.ELOOP, "is a symbolic link", path) from error
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return Fd(-1)
         raise
 
 
-def _procfs(stage: Stage, what: str) -> int:
-    if stage.proc < 0:
-        raise SpecError("mounts", f"{what} needs a proc mount, and there is none")
-    return stage.proc
+def _procfs(stage: Stage) -> Fd:
+    """The procfs that we mounted ourselves, or one more where the container is to have none."""
+    if stage.proc >= 0:
+        return Fd(os.dup(stage.proc))
+    return mounts.new_filesystem("proc", "proc", mounts.Options())
 
 
-__all__ = ["Overlay", "Stage", "plan"]
+def copy_tree(source: int, target: int) -> None:
+    """Copy the content of one folder into another, with owners, modes and times; devices are left out."""
+    with Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=source)) as folder:
+        names = os.listdir(folder.number)
+        info = os.fstat(folder.number)
+    with Fd(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=target)) as made:
+        os.fchown(made.number, info.st_uid, info.st_gid)
+        os.fchmod(made.number, stat.S_IMODE(info.st_mode))
+    for name in names:
+        info = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if stat.S_ISLNK(info.st_mode):
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
+            os.chown(name, info.st_uid, info.st_gid, dir_fd=target, follow_symlinks=False)
+        elif stat.S_ISDIR(info.st_mode):
+            os.mkdir(name, 0o700, dir_fd=target)
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with Fd(os.open(name, flags, dir_fd=source)) as inner, Fd(os.open(name, flags, dir_fd=target)) as copy:
+                copy_tree(inner.number, copy.number)
+        elif stat.S_ISREG(info.st_mode):
+            _copy_file(source, target, name)
+
+
+def _copy_file(source: int, target: int, name: str) -> None:
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    with Fd(os.open(name, os.O_RDONLY | flags, dir_fd=source)) as reader:
+        info = os.fstat(reader.number)
+        with Fd(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=target)) as writer:
+            while data := os.read(reader.number, 1 << 16):
+                write_all(writer.number, data)
+            os.fchown(writer.number, info.st_uid, info.st_gid)
+            os.fchmod(writer.number, stat.S_IMODE(info.st_mode))
+            os.utime(writer.number, ns=(info.st_atime_ns, info.st_mtime_ns))

@@ -78,10 +78,7 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
             "cwd": record.config["WorkingDir"] or "/",
             "user": {"uid": 0, "gid": 0},
             "capabilities": dict.fromkeys(sets, defaults.CAPABILITIES),
-            "rlimits": [
-                dict(zip(("type", "soft", "hard"), (name, *rlimits.clamp(name, soft, hard)), strict=True))
-                for name, soft, hard in rlimits.DEFAULT
-            ],
+            "rlimits": [rlimits.document(*limit) for limit in rlimits.DEFAULT],
         },
         "root": {"path": f"{directory}/rootfs"},
         "hostname": record.config["Hostname"],

@@ -251,7 +251,8 @@ class Engine:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         reader, feed = os.pipe2(os.O_CLOEXEC) if interactive else (null, -1)
         try:
-            monitor = launch.spawn(reader, null if stdout is None else stdout, null if stderr is None else stderr)
+            out, err = (null if stream is None else stream for stream in (stdout, stderr))
+            monitor = launch.spawn(reader, out, err, label=self.root.id)
         except BaseException:
             if feed >= 0:
                 os.close(feed)
@@ -324,6 +325,8 @@ class Engine:
         trash = f"{self.root.trash}/{record.id}.{os.urandom(4).hex()}"
         monitor.begin(
             {
+                "action": "supervise",
+                "cache": self.root.filters,
                 "directory": directory,
                 "user": record.config["User"],
                 "durable": not record.auto_remove,

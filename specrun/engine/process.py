@@ -23,18 +23,20 @@ class Running:
     process is known is kept for it.
     """
 
-    __slots__ = ("_feed", "_handle", "_monitor", "_pending", "container_id")
+    __slots__ = ("_feed", "_handle", "_monitor", "_pending", "container_id", "terminal")
 
     def __init__(self, container_id: str, monitor: Monitor, feed: int) -> None:
         self.container_id = container_id
         self._monitor = monitor
         self._feed = feed
         self._handle = -1
+        self.terminal = -1
+        """The master of the container's terminal; -1 when it has none."""
         self._pending: list[int] = []
 
     def await_start(self) -> None:
         """Wait until the command executes. Raises specrun_runtime.errors.StartFailed."""
-        report = self._monitor.await_start()
+        report, self.terminal = self._monitor.await_start()
         self._handle = open_process(report["pid"], report["start_time"]) or -1
         for number in self._pending:
             self.forward(number)
@@ -52,25 +54,32 @@ class Running:
     def detach(self) -> None:
         """Leave the container to its monitor."""
         self._close_feed()
-        os.close(self._monitor.reports)
-        if self._handle >= 0:
-            os.close(self._handle)
+        self._monitor.reports.close()
+        for descriptor in (self._handle, self.terminal):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def reports(self) -> int:
+        """The descriptor that becomes readable when the container has ended."""
+        return self._monitor.reports.fileno()
 
     def wait(self, source: int | None = None) -> int:
         """Pump `source` into the container's stdin until the container ends; gives its exit status."""
         poll = select.poll()
-        poll.register(self._monitor.reports, select.POLLIN)
-        pumping = source is not None and self._feed >= 0
-        if pumping and source is not None:
-            pumping = _register(poll, source)
-        while not self._monitor.has_report():
-            ready = {number for number, _ in poll.poll()} if pumping else {self._monitor.reports}
-            if self._monitor.reports in ready:
+        poll.register(self.reports(), select.POLLIN)
+        pumping = source is not None and self._feed >= 0 and _register(poll, source)
+        while pumping:
+            ready = {number for number, _ in poll.poll()}
+            if self.reports() in ready:
                 break
-            if source is not None and source in ready and not self._pump(source):
+            if source is not None and not self._pump(source):
                 poll.unregister(source)
                 pumping = False
-        report = self._monitor.next_report()
+        return self.result()
+
+    def result(self) -> int:
+        """Wait for the container's end; gives its exit status. Raises SpecrunError when nobody knows it."""
+        report, _ = self._monitor.next_report()
         self._close_feed()
         self._monitor.reap()
         if report is None:
