@@ -34,22 +34,22 @@ def busybox_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def host(busybox_store: Path) -> Iterator[Host]:
     """A specrun with the image `busybox`; the test fails when it leaves anything on the machine."""
-    before = leaks.snapshot()
     host = Host(Path(tempfile.mkdtemp(prefix="sr-")), busybox_store)
     try:
         yield host
     finally:
+        marks = leaks.marks_of(host.root)
         host.close()
-    assert leaks.leaked(before) == {}
+    assert leaks.left(marks) == {}
 
 
 @pytest.fixture
 def empty_host() -> Iterator[Host]:
     """A specrun whose state folder does not exist yet."""
-    before = leaks.snapshot()
     host = Host(Path(tempfile.mkdtemp(prefix="sr-")))
     try:
         yield host
     finally:
+        marks = leaks.marks_of(host.root)
         host.close()
-    assert leaks.leaked(before) == {}
+    assert leaks.left(marks) == {}

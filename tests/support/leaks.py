@@ -1,25 +1,45 @@
-"""What this machine has that a container could leave behind: listed before and after, and compared."""
+"""What a specrun could leave behind on the machine, told by its root's id, which every kernel object of ours carries.
+
+Tests run several at a time, so what is looked for is named by its owner: the state folder and the id of one root.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 
-def snapshot(marks: tuple[str, ...] = ("specrun",)) -> dict[str, set[str]]:
-    """Mounts, control groups, processes and network links, by kind."""
-    return {"mounts": _mounts(), "cgroups": _cgroups(marks), "processes": _processes(), "links": _links()}
+def marks_of(root: Path) -> tuple[str, ...]:
+    """What the names of everything of the root at `root` contain: its folder, and its id once it has one."""
+    try:
+        return str(root.parent), (root / "id").read_text().strip()
+    except FileNotFoundError:
+        return (str(root.parent),)
 
 
-def leaked(before: dict[str, set[str]], grace: float = 5.0) -> dict[str, set[str]]:
-    """What is there now and was not before; {} when it is gone within `grace` seconds."""
+def present(marks: tuple[str, ...]) -> dict[str, set[str]]:
+    """Mounts, control groups, processes and network links whose names contain one of `marks`, by kind."""
+    found = {
+        "mounts": _mounts(),
+        "cgroups": _cgroups(),
+        "processes": _processes(marks),
+        "links": set(os.listdir("/sys/class/net")),
+    }
+    marked = {kind: {thing for thing in things if _is_marked(thing, marks)} for kind, things in found.items()}
+    return {kind: things for kind, things in marked.items() if things}
+
+
+def left(marks: tuple[str, ...], grace: float = 5.0) -> dict[str, set[str]]:
+    """The same after up to `grace` seconds of waiting for it to go; {} when all is gone."""
     deadline = time.monotonic() + grace
-    while True:
-        now = snapshot()
-        found = {kind: things for kind in now if (things := now[kind] - before[kind])}
-        if not found or time.monotonic() > deadline:
-            return found
+    while (found := present(marks)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    return found
+
+
+def _is_marked(thing: str, marks: tuple[str, ...]) -> bool:
+    return any(mark in thing for mark in marks)
 
 
 def _mounts() -> set[str]:
@@ -27,29 +47,23 @@ def _mounts() -> set[str]:
         return {" ".join(line.split()[3:5]) for line in file}
 
 
-def _cgroups(marks: tuple[str, ...]) -> set[str]:
-    found = set()
-    for folder, names, _ in os.walk("/sys/fs/cgroup"):
-        found.update(os.path.join(folder, name) for name in names if any(mark in name for mark in marks))
-    return found
+def _cgroups() -> set[str]:
+    return {os.path.join(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names}
 
 
-def _processes() -> set[str]:
-    """Monitors, and processes in other pid namespaces than ours; our own pytest's children are not counted."""
+def _processes(marks: tuple[str, ...]) -> set[str]:
+    """Monitors have the root's id among their arguments, the processes of containers in their control groups."""
     here = os.readlink("/proc/self/ns/pid")
     found = set()
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                words = file.read()
-            if b"specrun_runtime.monitor" in words or os.readlink(f"/proc/{name}/ns/pid") != here:
-                found.add(name)
+            words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            ours = "specrun_runtime" in words or os.readlink(f"/proc/{name}/ns/pid") != here
+            text = f"{name} {words} {Path(f'/proc/{name}/cgroup').read_text()}"
         except OSError:
             continue
+        if ours and _is_marked(text, marks):
+            found.add(text)
     return found
-
-
-def _links() -> set[str]:
-    return set(os.listdir("/sys/class/net"))
