@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
 
 from specrun_runtime.files import discard, remove_tree, sync_directory, write_atomic
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["discard", "locked", "remove_tree", "sync_directory", "write_atomic"]
 
 
-@contextmanager
-def locked(path: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
+class locked:
     """Hold flock(2) on the file at `path`, which is made if it is missing and never removed.
 
     The kernel releases the lock when the holder ends, however it ends. Raises BlockingIOError when `wait` is
     false and another holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
+
+    __slots__ = ("_descriptor", "_operation", "_path")
+
+    def __init__(self, path: str, *, shared: bool = False, wait: bool = True) -> None:
         operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        fcntl.flock(descriptor, operation if wait else operation | fcntl.LOCK_NB)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        self._operation = operation if wait else operation | fcntl.LOCK_NB
+        self._path = path
+        self._descriptor = -1
+
+    def __enter__(self) -> int:
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._descriptor, self._operation)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

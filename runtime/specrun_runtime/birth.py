@@ -7,10 +7,9 @@ between the two tells the child's `pid`. The end of the channel without a failur
 
 from __future__ import annotations
 
-import json
 import os
 
-from specrun_runtime import channel, hooks, init, libc, namespaces, seccomp, steps
+from specrun_runtime import channel, hooks, init, jsontext, libc, namespaces, seccomp, steps
 from specrun_runtime.constants import Clone, Prctl
 from specrun_runtime.errors import SpecError, StartFailed, Unsupported
 from specrun_runtime.fds import Fd
@@ -216,7 +215,7 @@ class Birth:
         }
 
     def _run_hooks(self) -> str:
-        state = json.dumps(self.state_document("creating", self.pid))
+        state = jsontext.dumps(self.state_document("creating", self.pid))
         for name in ("prestart", "createRuntime"):
             hooks.run_all(name, self.spec.hooks[name], state.encode())
         return state
@@ -233,7 +232,7 @@ class Birth:
             "state": self.state_document("creating", self.pid),
         }
         try:
-            channel.send_to(self.spec.seccomp["listenerPath"], json.dumps(document).encode(), [descriptor])
+            channel.send_to(self.spec.seccomp["listenerPath"], jsontext.dumps(document).encode(), [descriptor])
         except OSError as error:
             raise StartFailed("send the seccomp listener", str(error), error.errno or 0) from error
         finally:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import json
 import os
 import struct
+
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,12 +58,12 @@ class Channel:
 
     def send_many(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """Send a message with some descriptors."""
-        send_with(self._socket, json.dumps(message).encode(), descriptors)
+        send_with(self._socket, jsontext.dumps(message).encode(), descriptors)
 
     def receive_many(self, most: int) -> tuple[dict[str, Any] | None, list[int]]:
         """The next message and up to `most` descriptors; None at the end."""
         data, descriptors = receive_with(self._socket, most)
-        return (json.loads(data) if data else None), descriptors
+        return (jsontext.loads(data) if data else None), descriptors
 
     def receive(self) -> tuple[dict[str, Any] | None, int]:
         """The next message and its descriptor (-1 for none); None at the end."""

@@ -8,13 +8,12 @@ in the kernel each time, so that no crash can make it wrong.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
 import signal
 import time
 
-from specrun_runtime import cgroups, hooks, launch, schema
+from specrun_runtime import cgroups, hooks, jsontext, launch, schema
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.errors import SpecError, StartFailed
 from specrun_runtime.fds import open_process, start_time
@@ -50,7 +49,7 @@ class Container:
         self.directory = f"{root}/{self.id}"
         try:
             with open(f"{self.directory}/container.json", "rb") as file:
-                self.record: dict[str, Any] = json.load(file)
+                self.record: dict[str, Any] = jsontext.loads(file.read())
         except FileNotFoundError as error:
             if not os.path.isdir(self.directory):
                 raise ContainerError(f"container {identity!r} does not exist") from error
@@ -120,7 +119,7 @@ class Container:
                 "config": document,
             }
             try:
-                write_atomic(f"{directory}/container.json", json.dumps(record).encode())
+                write_atomic(f"{directory}/container.json", jsontext.dumps(record).encode())
             except BaseException:
                 group.kill()
                 group.remove()
@@ -193,7 +192,7 @@ class Container:
         with open(f"{self.directory}/failure", "rb") as file:
             failure = file.read()
         if failure:
-            report = json.loads(failure)
+            report = jsontext.loads(failure)
             raise StartFailed(report["step"], report["message"], report["number"], report["status"])
         return self._run_hooks("poststart", RUNNING)
 
@@ -306,7 +305,7 @@ class Container:
         merged = linux.setdefault("resources", {})
         for key, value in resources.items():
             merged[key] = {**(merged.get(key) or {}), **value} if isinstance(value, dict) else value
-        write_atomic(f"{self.directory}/container.json", json.dumps(self.record).encode())
+        write_atomic(f"{self.directory}/container.json", jsontext.dumps(self.record).encode())
 
     def pids(self) -> list[int]:
         """Its processes, as this host numbers them."""
@@ -333,7 +332,7 @@ class Container:
         found = Spec(self.config).hooks[name]
         if not found:
             return []
-        state = json.dumps({**self.state(), "status": status}).encode()
+        state = jsontext.dumps({**self.state(), "status": status}).encode()
         warnings = []
         for hook in found:
             problem = hooks.run(hook, state)
@@ -366,7 +365,7 @@ def load_json(path: str) -> dict[str, Any]:
     """The object in a file of JSON. Raises SpecError with the place of what is wrong."""
     try:
         with open(path, encoding="utf-8") as file:
-            document = json.load(file)
+            document = jsontext.loads(file.read())
     except OSError as error:
         raise SpecError(path, str(error.strerror)) from error
     except ValueError as error:

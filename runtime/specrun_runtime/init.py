@@ -8,12 +8,11 @@ from __future__ import annotations
 import _signal
 import errno
 import fcntl
-import json
 import os
 import stat
 import sys
 
-from specrun_runtime import capabilities, hooks, libc, rlimits, seccomp, terminal, users
+from specrun_runtime import capabilities, hooks, jsontext, libc, rlimits, seccomp, terminal, users
 from specrun_runtime.constants import (
     CLOSE_RANGE_CLOEXEC,
     IOPRIO_CLASS_SHIFT,
@@ -163,7 +162,7 @@ class _Telling:
             message = f"{type(error).__name__}: {error}"
         document = {"event": "failed", "step": step, "message": message, "number": number, "status": status}
         if self.failures >= 0:
-            write_all(self.failures, json.dumps(document).encode())
+            write_all(self.failures, jsontext.dumps(document).encode())
         else:
             self.channel.send(document)
 

@@ -93,9 +93,9 @@ class Joining:
         finally:
             os._exit(0)
 
-    def _differing(self) -> Clone:
+    def _differing(self) -> int:
         """The namespaces of the container that are not ours; joining our own user namespace would be refused."""
-        flags = Clone(0)
+        flags = 0
         for kind, flag in namespaces.FLAGS.items():
             name = namespaces.FILES[kind]
             try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sys
 
+from specrun_runtime import jsontext
 from specrun_runtime.channel import Channel
 from specrun_runtime.constants import F_ADD_SEALS, F_SEAL_ALL
 from specrun_runtime.errors import IsolationError, StartFailed
@@ -40,7 +40,7 @@ class Monitor:
         """Send the request; the monitor starts to work on it."""
         self.asked = True
         try:
-            write_all(self.requests, json.dumps(request).encode())
+            write_all(self.requests, jsontext.dumps(request).encode())
         except BrokenPipeError:
             pass  # it ended already; its report, or the lack of one, says more than this would
         os.close(self.requests)

@@ -11,7 +11,6 @@ from specrun_runtime.constants import (
     AT_FDCWD,
     Clone,
     FsConfig,
-    MountAttr,
     MoveMount,
     OpenTree,
     Prctl,
@@ -65,10 +64,10 @@ def umount(target: str, flags: int = 0) -> None:
         raise _fail("umount2", target)
 
 
-def unshare(flags: Clone) -> None:
+def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags) < 0:
-        raise _fail("unshare", flags.name or hex(flags))
+        raise _fail("unshare", constants.names(Clone, flags))
 
 
 def setns(descriptor: int, kind: int) -> None:
@@ -91,11 +90,11 @@ def setdomainname(name: str) -> None:
         raise _fail("setdomainname", name)
 
 
-def prctl(operation: Prctl, argument: int = 0, second: int = 0) -> int:
+def prctl(operation: int, argument: int = 0, second: int = 0) -> int:
     """prctl(2); gives its result."""
     result: int = _libc.prctl(operation, argument, second, 0, 0)
     if result < 0:
-        raise _fail("prctl", operation.name)
+        raise _fail("prctl", constants.names(Prctl, operation))
     return result
 
 
@@ -216,7 +215,7 @@ def fsconfig_fd(context: int, key: str, descriptor: int) -> None:
         raise _fail("fsconfig", f"{key}=fd {descriptor}")
 
 
-def fsconfig(context: int, command: FsConfig, key: str | None = None, value: str | None = None) -> None:
+def fsconfig(context: int, command: int, key: str | None = None, value: str | None = None) -> None:
     """fsconfig(2) with a string value or none."""
     encoded_key = None if key is None else os.fsencode(key)
     encoded_value = None if value is None else os.fsencode(value)
@@ -234,7 +233,7 @@ def fsconfig(context: int, command: FsConfig, key: str | None = None, value: str
         raise _fail("fsconfig", key if value is None else f"{key}={value}")
 
 
-def fsmount(context: int, attributes: MountAttr) -> int:
+def fsmount(context: int, attributes: int) -> int:
     """fsmount(2), close-on-exec: a descriptor of the new, detached mount."""
     result: int = _syscall(_long(constants.NR_FSMOUNT), _long(context), _long(1), _long(attributes))
     if result < 0:
@@ -365,7 +364,7 @@ def _bpf(command: int, attributes: ctypes.Structure) -> int:
         _number(constants.NR_BPF), _long(command), ctypes.byref(attributes), _long(ctypes.sizeof(attributes))
     )
     if result < 0:
-        raise _fail("bpf", constants.Bpf(command).name)
+        raise _fail("bpf", constants.names(constants.Bpf, command))
     return result
 
 

@@ -14,13 +14,12 @@ Reports: `started` with `pid` and `start_time` (and the master of a terminal), `
 from __future__ import annotations
 
 import _signal
-import json
 import os
 import select
 import sys
 import time
 
-from specrun_runtime import channel, init, libc, logfile, state
+from specrun_runtime import channel, init, jsontext, libc, logfile, state
 from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.channel import Channel
@@ -73,7 +72,7 @@ def main() -> None:
         text = read_all(REQUESTS, 8 << 20)
         os.close(REQUESTS)
         if text:
-            request = json.loads(text)
+            request = jsontext.loads(text)
             for descriptor in range(FIRST_PRESERVED + request.get("preserved", 0)):
                 try:
                     os.set_inheritable(descriptor, False)
@@ -96,7 +95,7 @@ def _create(request: dict[str, Any]) -> None:
     """Make a container that waits at its gate; with `stay`, wait for its end too."""
     directory = request["directory"]
     with open(f"{request['bundle']}/config.json", "rb") as file:
-        document = json.load(file)
+        document = jsontext.loads(file.read())
     spec = Spec(document)
     spec.root = os.path.join(request["bundle"], spec.root)
     preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
@@ -199,7 +198,7 @@ class Supervisor:
 
     def _start(self) -> tuple[int, list[Output]]:
         with open(f"{self.directory}/config.json", "rb") as file:
-            spec = Spec(json.load(file))
+            spec = Spec(jsontext.loads(file.read()))
         pairs = [] if spec.process.terminal else [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         streams = init.Streams(self.stdin, pairs[0][1], pairs[1][1]) if pairs else init.Streams(-1, -1, -1)
         body = init.Body(spec.process, streams, user=self.user)

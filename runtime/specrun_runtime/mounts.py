@@ -134,7 +134,7 @@ def new_filesystem(filesystem: str, source: str, options: Options) -> Fd:
             command = FsConfig.SET_FLAG if value is None else FsConfig.SET_STRING
             libc.fsconfig(context.number, command, key, value)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
-        return Fd(libc.fsmount(context.number, MountAttr(options.enable)))
+        return Fd(libc.fsmount(context.number, options.enable))
 
 
 def copy_of(directory: int, path: str, *, recursive: bool = False) -> Fd:
@@ -188,7 +188,7 @@ def new_overlay(lower: list[str], upper: str, work: str, user_namespace: int = -
             libc.fsconfig(context.number, FsConfig.SET_STRING, "upperdir", upper)
             libc.fsconfig(context.number, FsConfig.SET_STRING, "workdir", work)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
-        return Fd(libc.fsmount(context.number, MountAttr(0)))
+        return Fd(libc.fsmount(context.number, 0))
 
 
 def _set_idmapped(context: int, lower: list[str], upper: str, work: str, user_namespace: int) -> None:

@@ -17,7 +17,7 @@ try:
 except ImportError:
     from _sha256 import sha256
 
-from specrun_runtime import libc
+from specrun_runtime import jsontext, libc
 from specrun_runtime.constants import SeccompFlag
 from specrun_runtime.errors import IsolationError, SpecError, Unsupported
 from specrun_runtime.files import write_atomic
@@ -96,10 +96,8 @@ def default_profile() -> dict[str, Any]:
     """Our default profile, in Docker's format. It is read once and shared, so nobody may change it."""
     global _default
     if _default is None:
-        import json
-
         with open(os.path.join(os.path.dirname(__file__), "seccomp_default.json"), encoding="utf-8") as file:
-            _default = json.load(file)
+            _default = jsontext.loads(file.read())
     return _default
 
 
@@ -258,9 +256,8 @@ def program_for(rules: dict[str, Any], cache: str | None) -> bytes:
     """The compiled program, from the folder `cache` when it is there, kept there when it was not."""
     if cache is None:
         return compile(rules)
-    import json
 
-    key = json.dumps([_GENERATION, os.uname().machine, _libraries(), rules], sort_keys=True).encode()
+    key = jsontext.dumps([_GENERATION, os.uname().machine, _libraries(), rules], sort_keys=True).encode()
     path = f"{cache}/{sha256(key).hexdigest()}.bpf"
     try:
         with open(path, "rb") as file:

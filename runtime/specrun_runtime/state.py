@@ -8,9 +8,9 @@ end, so a free lock beside a status that says otherwise is a crash, also after a
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 
+from specrun_runtime import jsontext
 from specrun_runtime.files import write_atomic
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ class State:
     @classmethod
     def parse(cls, data: bytes) -> State:
         """The opposite of `document`, from its JSON text. Raises ValueError for anything else."""
-        document = json.loads(data)
+        document = jsontext.loads(data)
         state = cls()
         for name in cls.__slots__:
             value = document[name]
@@ -95,7 +95,7 @@ def load(directory: str) -> State:
 
 def save(directory: str, state: State, *, durable: bool = True) -> None:
     """Store the state."""
-    write_atomic(f"{directory}/state.json", json.dumps(state.document()).encode(), durable=durable)
+    write_atomic(f"{directory}/state.json", jsontext.dumps(state.document()).encode(), durable=durable)
 
 
 def own(directory: str) -> int:

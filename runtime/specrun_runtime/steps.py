@@ -16,7 +16,7 @@ import struct
 
 from specrun_runtime import libc, mounts, namespaces
 from specrun_runtime.cgroups import Cgroup
-from specrun_runtime.constants import AT_FDCWD, PROC_SUPER_MAGIC, Clone, MountAttr, Resolve
+from specrun_runtime.constants import AT_FDCWD, PROC_SUPER_MAGIC, Clone, MountAttr, Resolve, names
 from specrun_runtime.errors import IsolationError, Refused, Unsupported
 from specrun_runtime.fds import Fd, write_all
 from specrun_runtime.paths import make_directories, make_file, open_procfs
@@ -145,7 +145,7 @@ class EnterNamespaces(Step):
     """All but the user, pid and time namespaces, which whoever forked this process has seen to."""
 
     def __init__(self, spec: Spec, paths: dict[str, int]) -> None:
-        self.flags = Clone(0)
+        self.flags = 0
         self.paths = {kind: paths[kind] for kind in paths if kind not in ("user", "pid", "time")}
         for kind in ("network", "mount", "ipc", "uts", "cgroup"):
             if spec.makes(kind):
@@ -155,7 +155,7 @@ class EnterNamespaces(Step):
     def describe(self) -> str:
         """What it does."""
         joined = f", join {', '.join(self.paths)}" if self.paths else ""
-        return f"make the namespaces {self.flags.name or int(self.flags)}{joined}"
+        return f"make the namespaces {names(Clone, self.flags)}{joined}"
 
     def perform(self, stage: Stage) -> None:
         """Do it; the cgroup namespace takes the group joined before as its root."""

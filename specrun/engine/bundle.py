@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.engine import defaults
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
-from specrun_runtime import rlimits
+from specrun_runtime import jsontext, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def write(root: Root, record: Record, directory: str) -> None:
     write_atomic(f"{directory}/hosts", hosts.encode(), mode=0o644, durable=False)
     write_atomic(f"{directory}/hostname", f"{hostname}\n".encode(), mode=0o644, durable=False)
     write_atomic(f"{directory}/resolv.conf", resolv, mode=0o644, durable=False)
-    config = json.dumps(configuration(root, record, directory))
+    config = jsontext.dumps(configuration(root, record, directory))
     write_atomic(f"{directory}/config.json", config.encode(), durable=False)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.errors import Conflict, Damaged
 from specrun.files import write_atomic
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Record:
     def save(self, directory: str, *, durable: bool) -> None:
         """Write `container.json` into the container's folder."""
         document = {field: getattr(self, field) for field in _FIELDS}
-        write_atomic(f"{directory}/container.json", json.dumps(document).encode(), durable=durable)
+        write_atomic(f"{directory}/container.json", jsontext.dumps(document).encode(), durable=durable)
 
     @classmethod
     def load(cls, directory: str) -> Record:
@@ -48,7 +48,7 @@ class Record:
         with open(f"{directory}/container.json", "rb") as file:
             data = file.read()
         try:
-            return cls(**json.loads(data))
+            return cls(**jsontext.loads(data))
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(
                 f"the record {directory}/container.json is damaged", hint="remove the container with rm -f"

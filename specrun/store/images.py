@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.errors import Damaged, NotFound
@@ -10,6 +9,7 @@ from specrun.files import locked, write_atomic
 from specrun.oci import digest as digests
 from specrun.oci.reference import InvalidReference, Reference
 from specrun.store.blobs import BlobStore
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ImageStore:
     def _entries(self) -> list[dict[str, Any]]:
         try:
             with open(f"{self.root.oci}/index.json", "rb") as file:
-                entries: list[dict[str, Any]] = json.load(file)["manifests"]
+                entries: list[dict[str, Any]] = jsontext.loads(file.read())["manifests"]
         except FileNotFoundError:
             return []
         except (ValueError, KeyError, TypeError) as error:
@@ -172,7 +172,7 @@ class ImageStore:
         if not os.path.exists(layout):
             write_atomic(layout, b'{"imageLayoutVersion":"1.0.0"}')
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": list(entries)}
-        write_atomic(f"{self.root.oci}/index.json", json.dumps(index, indent=1).encode())
+        write_atomic(f"{self.root.oci}/index.json", jsontext.dumps(index).encode())
 
     def _collect(self, entries: list[dict[str, Any]]) -> None:
         """Remove the blobs and layers that no image needs; called with the lock held."""
@@ -196,7 +196,7 @@ class ImageStore:
 
     def _image(self, entry: dict[str, Any], entries: list[dict[str, Any]]) -> Image:
         config_digest = _annotation(entry, CONFIG_DIGEST) or self._manifest(entry["digest"])["config"]["digest"]
-        config = json.loads(self.blobs.read(config_digest))
+        config = jsontext.loads(self.blobs.read(config_digest))
         size = _annotation(entry, UNPACKED_SIZE)
         image = Image(config_digest, entry["digest"], config, int(size) if size.isdigit() else 0)
         for other in entries:
@@ -206,7 +206,7 @@ class ImageStore:
         return image
 
     def _manifest(self, digest: str) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads(self.blobs.read(digest, 4 << 20))
+        manifest: dict[str, Any] = jsontext.loads(self.blobs.read(digest, 4 << 20))
         return manifest
 
     def _match_id(self, entries: list[dict[str, Any]], text: str) -> dict[str, Any] | None:
@@ -257,4 +257,4 @@ def _named(entries: list[dict[str, Any]], entry: dict[str, Any], name: str) -> l
 
 def _encode(document: dict[str, Any]) -> bytes:
     """JSON with one way to write it, so that equal documents have equal digests."""
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    return jsontext.dumps(document, compact=True, sort_keys=True).encode()
