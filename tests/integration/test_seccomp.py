@@ -32,9 +32,9 @@ def call(number: int, *arguments: int) -> int:
 
 
 def unshared() -> int:
-    """unshare(2) of the user namespace: 0, or the errno."""
+    """unshare(2) of the UTS namespace, which a chroot allows too: 0, or the errno."""
     try:
-        libc.unshare(Clone.NEWUSER)
+        libc.unshare(Clone.NEWUTS)
     except IsolationError as error:
         return error.errno or -1
     return 0
