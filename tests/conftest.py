@@ -15,10 +15,6 @@ from tests.support import leaks
 from tests.support.host import COMMAND, Host
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine", choices=("specrun", "docker"), default="specrun", help="what runs the features")
-
-
 @pytest.fixture(scope="session")
 def busybox_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A state folder that has the image `busybox`, assembled once from this host's packages."""

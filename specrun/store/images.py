@@ -123,6 +123,26 @@ class ImageStore:
             self._store(entries)
         return self._image(entry, entries)
 
+    def take(self, image: Image, reference: Reference) -> None:
+        """Let `reference` stand for an image whose blobs have been stored already."""
+        entry = {
+            "mediaType": MANIFEST,
+            "digest": image.manifest_digest,
+            "size": len(self.blobs.read(image.manifest_digest, 4 << 20)),
+            "annotations": {
+                CONFIG_DIGEST: image.id,
+                UNPACKED_SIZE: str(image.size),
+                **({ASSEMBLED: image.assembled} if image.assembled else {}),
+            },
+        }
+        with locked(self.root.lock("images")):
+            self._store(_named(self._entries(), entry, reference.canonical))
+
+    def blobs_of(self, image: Image) -> list[str]:
+        """The digests of all that the image consists of."""
+        manifest = self._manifest(image.manifest_digest)
+        return [image.manifest_digest, image.id, *(layer["digest"] for layer in manifest["layers"])]
+
     def untag(self, reference: Reference) -> bool:
         """Take the reference away and free what no image needs; whether it stood for an image.
 

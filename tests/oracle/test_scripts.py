@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Docker, Engine, Specrun
+from specrun.bdd.bases import Bases
+from specrun.bdd.engines import BY_NAME
+from specrun.bdd.scene import scene
+from specrun.bdd.world import Done, World
 
 pytestmark = pytest.mark.oracle
 
@@ -64,22 +65,22 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_both_do_the_same(script: str, tmp_path: Path, busybox_store: Path) -> None:
+def test_both_do_the_same(script: str, bases: Bases) -> None:
     if "DOCKER_HOST" not in os.environ:
         pytest.skip("run by ./dev compare, which starts a private Docker")
     found = []
-    for name, kind in (("docker", Docker), ("specrun", Specrun)):
-        folder = tmp_path / name
-        folder.mkdir()
-        engine: Docker | Specrun = kind(folder, busybox_store)
-        try:
-            found.append(_normalised(engine, engine.run(script)))
-        finally:
-            engine.close()
+    for name in ("docker", "specrun"):
+        with scene() as folder:
+            engine = BY_NAME[name](folder, bases)
+            try:
+                engine.image("busybox")
+                found.append(_normalised(World(engine).run(script)))
+            finally:
+                engine.close()
     assert found[1] == found[0]
 
 
-def _normalised(engine: Engine, done: subprocess.CompletedProcess[str]) -> tuple[int, str, str]:
+def _normalised(done: Done) -> tuple[int, str, str]:
     """Without what differs by nature: ids. Error texts are compared by their presence only."""
-    output = re.sub(r"\b[0-9a-f]{12,64}\b", "<ID>", done.stdout)
-    return done.returncode, output, "errors" if done.stderr else ""
+    output = re.sub(r"\b[0-9a-f]{12,64}\b", "<ID>", done.output)
+    return done.status, output, "errors" if done.errors else ""

@@ -17,7 +17,7 @@ def main() -> int:
         print("compare: the features on Docker", flush=True)
         pytest = [sys.executable, "-m", "pytest", "-q"]
         features = subprocess.run(
-            [*pytest, "tests/acceptance", "--engine", "docker", *sys.argv[1:]], env=environment, check=False
+            [*pytest, "features", "--engine", "docker", *sys.argv[1:]], env=environment, check=False
         )
         print("compare: what Docker does, and what we do", flush=True)
         oracle = subprocess.run([*pytest, "-m", "oracle", *sys.argv[1:]], env=environment, check=False)

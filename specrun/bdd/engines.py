@@ -1,0 +1,182 @@
+"""The engines that features run on, each behind a command `docker` on the scenario's PATH."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from specrun.bdd.network import Network
+
+if TYPE_CHECKING:
+    from specrun.bdd.bases import Bases
+
+NAMES = ("specrun", "docker", "podman")
+
+
+class Engine:
+    """What a scenario runs its command lines with."""
+
+    name = ""
+
+    def __init__(self, folder: Path, bases: Bases) -> None:
+        self.folder = folder
+        self.bases = bases
+        self.prefix: list[str] = []
+        """What comes before each command, to enter the scenario's network."""
+        (folder / "bin").mkdir()
+        path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        self.environment = {**os.environ, "PATH": path, "DOCKER_CONFIG": str(folder / "docker-config")}
+        self.environment.pop("NO_COLOR", None)
+
+    def command(self, name: str, *words: str) -> None:
+        """Put a command on the scenario's PATH that runs `words` with its arguments."""
+        script = self.folder / "bin" / name
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        script.chmod(0o755)
+
+    def image(self, name: str) -> None:
+        """Have the image `name`, whatever it takes. Raises AssertionError."""
+        raise NotImplementedError
+
+    def connect(self) -> None:
+        """Have a way to other hosts."""
+
+    def problems(self) -> list[str]:
+        """What must hold after every step and does not, a sentence each."""
+        return []
+
+    def version(self) -> str:
+        """The engine's own word for what it is."""
+        return self._ask("docker", "version", "--format", "{{.Server.Version}}")
+
+    def _ask(self, *words: str) -> str:
+        done = subprocess.run(
+            [*self.prefix, *words], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        """Leave nothing of the scenario."""
+
+
+class Specrun(Engine):
+    """specrun, with a state folder and a network of the scenario's own."""
+
+    name = "specrun"
+
+    def __init__(self, folder: Path, bases: Bases) -> None:
+        super().__init__(folder, bases)
+        self.root = folder / "root"
+        self.environment["SPECRUN_ROOT"] = str(self.root)
+        self.environment["SPECRUN_RUN"] = str(folder / "run")
+        program = own_command()
+        self.command("docker", *program)
+        self.command("specrun", *program)
+        self._network = Network()
+        self.prefix = self._network.prefix
+
+    def image(self, name: str) -> None:
+        """Link it into the scenario's store."""
+        self.bases.give(name, self.root)
+
+    def connect(self) -> None:
+        """Give the scenario's network a way out."""
+        self._network.connect()
+
+    def problems(self) -> list[str]:
+        """The store is whole, and every control group of ours belongs to a container that is listed."""
+        from specrun.bdd.leaks import orphans
+        from specrun.paths import peek_root
+        from specrun.store.images import ImageStore
+
+        root = peek_root(str(self.root))
+        if root is None:
+            return []
+        return [*ImageStore(root).verify(), *orphans(root)]
+
+    def version(self) -> str:
+        """What `specrun --version` says."""
+        return self._ask("specrun", "--version").rpartition(" ")[2]
+
+    def close(self) -> None:
+        """Remove all containers, then look for what they left."""
+        from specrun.bdd.leaks import left
+        from specrun.bdd.scene import clear
+
+        clear(self.folder, self.environment, self.prefix)
+        identity = self.root / "id"
+        found = left(identity.read_text().strip()) if identity.exists() else []
+        self._network.close()
+        if found:
+            raise AssertionError("left on the machine:\n" + "\n".join(f"  {thing}" for thing in found))
+
+
+class Docker(Engine):
+    """A real Docker, reached as the caller's environment says; it is emptied before and after each scenario."""
+
+    name = "docker"
+    program = "docker"
+
+    def __init__(self, folder: Path, bases: Bases) -> None:
+        super().__init__(folder, bases)
+        path = os.pathsep.join(("/usr/bin", "/usr/local/bin", os.environ.get("PATH", os.defpath)))
+        found = shutil.which(self.program, path=path)
+        if found is None:
+            raise RuntimeError(f"--engine {self.name}: {self.program} is not installed")
+        self.command("docker", found)
+        self._empty()
+
+    def image(self, name: str) -> None:
+        """Load it, unless an earlier scenario has."""
+        done = subprocess.run(["docker", "image", "inspect", name], env=self.environment, capture_output=True)
+        if done.returncode == 0:
+            return
+        archive = self.bases.archive(name)
+        path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        words = ["docker", "import", "-c", 'CMD ["sh"]', "-c", path, str(archive), self.bases.prepare(name)]
+        done = subprocess.run(words, env=self.environment, capture_output=True)
+        if done.returncode:
+            raise AssertionError(f"docker import of {name}: {done.stderr.decode()}")
+
+    def _empty(self) -> None:
+        """Remove containers, networks, volumes, and all images but the base images."""
+        kept = f"grep -vxF {self._kept()} | grep -v '<none>'"
+        script = (
+            "docker ps -aq | xargs -r docker rm -f -v; docker volume ls -q | xargs -r docker volume rm -f;"
+            " docker network ls -q --filter type=custom | xargs -r docker network rm;"
+            f" docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | {kept}"
+            " | xargs -r docker rmi -f; docker image prune -f"
+        )
+        subprocess.run(["sh", "-c", script], env=self.environment, capture_output=True, check=False)
+
+    def _kept(self) -> str:
+        return " ".join(f"-e {shlex.quote(name)}" for name in self.bases.names())
+
+    def close(self) -> None:
+        """Empty the engine."""
+        self._empty()
+
+
+class Podman(Docker):
+    """A real podman."""
+
+    name = "podman"
+    program = "podman"
+
+    def version(self) -> str:
+        """The client's version: there is no server."""
+        return self._ask("docker", "version", "--format", "{{.Client.Version}}")
+
+
+BY_NAME: dict[str, type[Engine]] = {"specrun": Specrun, "docker": Docker, "podman": Podman}
+
+
+def own_command() -> list[str]:
+    """The command line of the specrun that this interpreter has."""
+    script = Path(sys.executable).with_name("specrun")
+    return [str(script)] if script.exists() else [sys.executable, "-m", "specrun.cli.main"]
