@@ -58,6 +58,7 @@ class _Features:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.results: list[dict[str, Any]] = []
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.swept = False
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
@@ -82,7 +83,7 @@ class _Features:
             world.engine.connect()
         request.node.stash[_RESULT] = {
             "feature": feature.name,
-            "file": feature.rel_filename,
+            "file": os.path.relpath(feature.filename, self.config.rootpath),
             "scenario": scenario.name,
             "rule": scenario.rule.name if getattr(scenario, "rule", None) else "",
             "line": scenario.line_number,
@@ -118,7 +119,7 @@ class _Features:
         self, request: pytest.FixtureRequest, step: Any, exception: BaseException
     ) -> None:
         """A sentence that nobody knows."""
-        self._note(request, step, "undefined", str(exception))
+        self._note(request, step, "undefined", f"no step says so; {_nearest(step.type, step.name)}")
 
     def _note(self, request: pytest.FixtureRequest, step: Any, status: str, error: str) -> None:
         world, result = _world_of(request), request.node.stash.get(_RESULT, None)
@@ -142,8 +143,11 @@ class _Features:
         outcome = yield
         report = outcome.get_result()  # type: ignore[attr-defined]
         result = item.stash.get(_RESULT, None)
-        if result is not None and report.when == "call":
-            report.user_properties.append(("specrun", json.dumps(result)))
+        if result is None or report.when != "call":
+            return
+        report.user_properties.append(("specrun", json.dumps(result)))
+        if report.failed and any(step["error"] for step in result["steps"]):
+            report.longrepr = _story(result)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect the records."""
@@ -183,7 +187,7 @@ class _Features:
         if path and not hasattr(self.config, "workerinput"):
             from specrun.bdd.results import write
 
-            write(path, self.results, str(self.config.getoption("--engine")))
+            write(path, self.results, str(self.config.getoption("--engine")), self.started)
 
 
 class FeatureFile(pytest.Module):
@@ -247,6 +251,25 @@ if pytest_bdd is not None:
             """As pytest-xdist names the worker; "master" without it."""
             workerinput: dict[str, str] = getattr(request.config, "workerinput", {})
             return workerinput.get("workerid", "master")
+
+
+def _story(result: dict[str, Any]) -> str:
+    """A scenario that failed, up to the step that did, and what that said."""
+    lines = [f"{result['file']}:{result['line']}  Scenario: {result['scenario']}"]
+    for step in result["steps"]:
+        lines.append(f"  {'ok' if step['status'] == 'passed' else 'NO'}  {step['keyword']} {step['text']}")
+        lines += [f"        {row}" for row in step["error"].splitlines()]
+    lines += [f"   -  {line}" for line in result["planned"][len(result["steps"]) :]]
+    return "\n".join(lines)
+
+
+def _nearest(kind: str, text: str) -> str:
+    from difflib import get_close_matches
+
+    from specrun.bdd.sentences import TABLE
+
+    close = get_close_matches(text, [sentence.text for sentence in TABLE if sentence.kind == kind], 3, 0.4)
+    return "the nearest are:\n" + "\n".join(close) if close else "docs/steps.md lists all steps"
 
 
 def _world_of(request: pytest.FixtureRequest) -> Any:

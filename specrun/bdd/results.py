@@ -1,4 +1,7 @@
-"""What a run of features showed, as one JSON document: the configuration, then every scenario with its evidence."""
+"""What a run of features showed, as one JSON document: the configuration, then every scenario with its evidence.
+
+`specrun.report` reads it.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from typing import Any
 VERSION = 1
 
 
-def write(path: str, scenarios: list[dict[str, Any]], engine: str) -> None:
+def write(path: str, scenarios: list[dict[str, Any]], engine: str, started: str) -> None:
     """Write the document; scenarios in the order of files and lines, however many workers there were."""
-    document = {
-        "version": VERSION,
+    run = {
         "engine": engine,
+        "started": started,
         "configuration": configuration(engine),
         "scenarios": sorted(scenarios, key=lambda item: (item["file"], item["line"], item["id"])),
     }
+    document = {"version": VERSION, "runs": [run]}
     Path(path).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -28,6 +28,8 @@ VERBS = {
     "apply": "make it as the specs say",
     "status": "show what the specs' objects are doing",
     "delete": "remove what the specs have made",
+    "test": "run features on one or more engines, and report",
+    "report": "write conformance reports from results",
     "doctor": "examine what this host can do",
     "version": "print the version",
 }
@@ -37,6 +39,7 @@ GROUPS = (
     ("Specs", "validate plan apply status delete"),
     ("Containers", "run create start stop kill ps rm logs wait inspect"),
     ("Images", "images image"),
+    ("Features", "test report"),
     ("Other", "container doctor version"),
 )
 LONG_NAMES = {

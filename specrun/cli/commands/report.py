@@ -1,0 +1,61 @@
+"""`specrun report`: conformance reports from results that `specrun test` or pytest has written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from specrun.cli.context import Context
+from specrun.cli.options import Command, Option, Parsed
+from specrun.errors import SpecrunError, UsageError
+
+FORMS = ("html", "md", "junit", "json")
+
+OPTIONS = [
+    Option("--earlier", "value", "Results of an earlier run to compare with", "file"),
+    Option("--form", "list", "html, md, junit or json (default: all of them)", "form"),
+    Option("--out", "value", "Folder to write to (default: reports)", "folder"),
+    Option("--title", "value", "The report's title", "text"),
+    Option("--waivers", "value", "Failures that are known, with reason, owner and expiry (YAML)", "file"),
+]
+COMMAND = Command(
+    "report",
+    "[OPTIONS] RESULTS...",
+    "Write conformance reports from results. Exits with 1 when something in them does not hold.",
+    OPTIONS,
+    examples=["report reports/results.json", "report --earlier old.json --out site new.json"],
+)
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Exit with 0 when all holds, 1 when not."""
+    from specrun.report.model import read
+
+    options = COMMAND.parse(arguments)
+    COMMAND.require(options, 1)
+    return publish(read(options.arguments), options, context)
+
+
+def publish(runs: list[dict[str, object]], options: Parsed, context: Context) -> int:
+    """Build the report of `runs`, write it as the options say, and say how it went."""
+    from specrun.report import model, waivers
+    from specrun.report.write import write
+    from specrun.spec.problems import SpecProblems
+
+    unknown = [form for form in options.form if form not in FORMS]
+    if unknown:
+        raise UsageError(f"--form {unknown[0]}: expected one of {', '.join(FORMS)}")
+    try:
+        known = waivers.load(options.waivers) if options.waivers else []
+    except SpecProblems as error:
+        raise SpecrunError(f"{error.message}\n{error.summary()}") from error
+    title = {"title": options.title} if options.title else {}
+    report = model.build(runs, known, **title)
+    if options.earlier:
+        report.changes = model.compare(report, model.build(model.read([options.earlier]), known))
+    files = write(Path(options.out or "reports"), report, runs, options.form or list(FORMS))
+    for engine in report.engines:
+        counts = [f"{count} {verdict.value}" for verdict in model.Verdict if (count := report.count(verdict, engine))]
+        context.out(f"{engine}: {', '.join(counts) or 'nothing was run'}\n")
+    for file in files:
+        context.out(f"wrote {file}\n")
+    return 0 if report.holds else 1

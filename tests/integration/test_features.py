@@ -1,0 +1,149 @@
+"""The step library as its users have it: a folder with nothing but features, and the installed command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from xml.etree.ElementTree import parse
+
+import pytest
+
+from tests.support import leaks
+from tests.support.host import COMMAND
+
+SERVE = 'trap "exit 0" INT; httpd -p 8080 -h /etc; while :; do sleep 0.1; done'
+FEATURE = f"""Feature: Mine
+  Background:
+    Given the image "busybox"
+
+  Scenario: A command
+    When I run `docker run --rm busybox echo hello`
+    Then its output is "hello"
+
+  Scenario: Files and folders
+    Given a file "notes/one.txt" with
+      \"\"\"
+      a line
+      \"\"\"
+    When I run `cd notes`
+    And I run `cat one.txt`
+    Then its output is "a line"
+    And the file "notes/one.txt" contains "line"
+
+  Scenario: A server
+    Given I started `docker run --rm --network host busybox sh -c '{SERVE}'` in the background
+    When I run `docker ps`
+    Then eventually within 10s http://127.0.0.1:8080/passwd answers with a page that contains "root:"
+    When I press Ctrl-C there
+    Then it ends within 10 seconds
+    And nothing answers at http://127.0.0.1:8080/
+
+  Scenario: A terminal
+    When I run `read name; echo "hello, $name"; tty; exit 3` in a terminal
+    And I type "world"
+    Then the terminal shows "hello, world"
+    And the terminal shows "/dev/pts/"
+    And the command in the terminal exits with 3
+"""
+FAILING = """Feature: Failing
+  Scenario: A claim
+    Given the image "busybox"
+    When I run `docker run --rm busybox sh -c 'echo seen; exit 3'`
+    Then it succeeds
+    And it prints nothing
+
+  Scenario: A container that ends while it is waited for
+    Given the image "busybox"
+    And I ran `docker run -d --name web busybox sh -c 'echo starting; exit 4'`
+    When I run `docker logs web`
+    Then eventually within 60s the log of "web" contains "ready"
+
+  Scenario: A claim that nothing can break
+    When I run `echo hello`
+    Then its output contains ""
+
+  Scenario: An unknown sentence
+    When I ran `true`
+"""
+
+
+def specrun(folder: Path, *words: str, bases: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "SPECRUN_BASES": str(bases)}
+    return subprocess.run(
+        [COMMAND, *words], cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+
+
+@pytest.fixture(scope="module")
+def base_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bases")
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_a_folder_of_features_is_a_test_project(tmp_path: Path, base_images: Path, workers: list[str]) -> None:
+    (tmp_path / "mine.feature").write_text(FEATURE)
+    done = specrun(tmp_path, "test", "mine.feature", *workers, bases=base_images)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "specrun: 4 passed" in done.stdout
+    assert (tmp_path / "reports/report.html").exists() and (tmp_path / "reports/report.md").exists()
+    again = specrun(tmp_path, "report", "reports/results.json", "--out", "again", bases=base_images)
+    assert again.returncode == 0
+    for name in ("report.html", "report.md", "junit.xml", "results.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "reports" / name).read_bytes()
+
+
+def test_what_fails_says_why(tmp_path: Path, base_images: Path) -> None:
+    (tmp_path / "failing.feature").write_text(FAILING)
+    began = time.monotonic()
+    done = specrun(tmp_path, "test", "failing.feature", "--retries", "1", bases=base_images)
+    assert done.returncode == 1
+    assert time.monotonic() - began < 55  # the wait of 60 s was not sat through
+    (first, second) = json.loads((tmp_path / "reports/results.json").read_text())["runs"]
+    assert len(first["scenarios"]) == len(second["scenarios"]) == 4
+    for wanted in (
+        "exit status 3",
+        "    seen",
+        "the container web has ended (Exited (4)",
+        "this claim can't fail",
+        "no step says so; the nearest are:",
+        "I run `{line}`",
+        "   -  And it prints nothing",
+    ):
+        assert wanted in done.stdout, wanted
+    assert "Traceback" not in done.stdout
+    assert len(parse(tmp_path / "reports/junit.xml").findall(".//failure")) == 4
+
+
+def test_a_killed_run_is_cleared_by_the_next(tmp_path: Path, base_images: Path) -> None:
+    (tmp_path / "slow.feature").write_text(
+        'Feature: Slow\n  Scenario: Waiting\n    Given the image "busybox"\n'
+        "    And I ran `docker run -d --name one busybox sleep 300`\n    When I run `touch reached; sleep 300`\n"
+    )
+    (tmp_path / "quick.feature").write_text(
+        "Feature: Quick\n  Scenario: One\n    When I run `echo 1`\n    Then it succeeds\n"
+    )
+    scenes = tmp_path / "tmp"
+    scenes.mkdir()
+    environment = {**os.environ, "SPECRUN_BASES": str(base_images), "TMPDIR": str(scenes)}
+    process = subprocess.Popen([COMMAND, "test", "slow.feature"], cwd=tmp_path, env=environment, start_new_session=True)
+    try:
+        for _ in range(600):
+            if list(scenes.glob("srf-*/work/reached")):
+                break
+            time.sleep(0.1)
+        (scene,) = scenes.glob("srf-*")
+        marks = leaks.marks_of(scene / "root")
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert leaks.present(marks).get("processes")
+    done = subprocess.run(
+        [COMMAND, "test", "quick.feature"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(scenes.glob("srf-*")) == []
+    assert leaks.left(marks) == {}
