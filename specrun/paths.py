@@ -61,6 +61,16 @@ class Root:
         return f"{self.path}/filters"
 
     @property
+    def events(self) -> str:
+        """The log of events (specrun_runtime.eventlog)."""
+        return f"{self.path}/events"
+
+    @property
+    def volumes(self) -> str:
+        """volumes/<name>/_data, and what is known of each beside it."""
+        return f"{self.path}/volumes"
+
+    @property
     def trash(self) -> str:
         """What is being removed: moved here first, so that it is gone from its place at once."""
         return f"{self.path}/trash"

@@ -19,7 +19,7 @@ import select
 import sys
 import time
 
-from specrun_runtime import channel, init, jsontext, libc, logfile, state
+from specrun_runtime import channel, eventlog, init, jsontext, libc, logfile, state
 from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.channel import Channel
@@ -179,6 +179,7 @@ class Supervisor:
         self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
         self.cache: str | None = request["cache"]
         self.cgroup = Cgroup(request["cgroup"])
+        self.events: dict[str, Any] = request["events"]
         self.state = state.State()
         self.owner = -1
 
@@ -224,6 +225,7 @@ class Supervisor:
         self.state.finished_at, self.state.exit_code, self.state.error = 0.0, 0, ""
         self.state.oom_killed = False
         state.save(self.directory, self.state, durable=self.durable)
+        self._tell("start")
         _say({"event": "started", "pid": pid, "start_time": self.state.start_time}, birth.terminal)
         return pid, outputs
 
@@ -273,6 +275,9 @@ class Supervisor:
         self.state.error = log.error
         if not self.removal:
             state.save(self.directory, self.state, durable=self.durable)
+        if self.state.oom_killed:
+            self._tell("oom")
+        self._tell("die", exitCode=str(status))
         self._tell_waiters()
         if self.removal:
             self._remove_directory(self.removal)
@@ -298,6 +303,12 @@ class Supervisor:
         except FileNotFoundError:
             pass
         remove_tree(removal["trash"])
+        self._tell("destroy")
+
+    def _tell(self, action: str, **more: str) -> None:
+        """Record an event of the container."""
+        about = self.events
+        eventlog.append(about["folder"], "container", action, about["id"], {**about["attributes"], **more})
 
 
 class Log:

@@ -30,6 +30,7 @@ VERBS = {
     "delete": "remove what the specs have made",
     "test": "run features on one or more engines, and report",
     "report": "write conformance reports from results",
+    "events": "print what was and is done",
     "doctor": "examine what this host can do",
     "version": "print the version",
 }
@@ -40,7 +41,7 @@ GROUPS = (
     ("Containers", "run create start stop kill ps rm logs wait inspect"),
     ("Images", "images image"),
     ("Features", "test report"),
-    ("Other", "container doctor version"),
+    ("Other", "container events doctor version"),
 )
 LONG_NAMES = {
     "container": {"ls": "ps", "list": "ps", "ps": "ps", **{verb: verb for verb in GROUPS[1][1].split()}},

@@ -7,10 +7,11 @@ import fcntl
 import os
 import time
 
+from specrun import events
 from specrun.engine import bundle, names
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
-from specrun.engine.record import Record, claim_name, holder_of, release_name
+from specrun.engine.record import Record, claim_name, event_attributes, holder_of, release_name
 from specrun.engine.settings import record_of, signal_number
 from specrun.errors import Conflict, NotFound, SpecrunError
 from specrun.files import locked, remove_tree, sync_directory
@@ -115,6 +116,8 @@ class Engine:
             monitor.reap()
             raise
         running = Running(container.id, monitor, feed)
+        if stdout is not None or stderr is not None:
+            self.tell(container, "attach")
         try:
             self._start(container, running, monitor, feed >= 0, stdout is not None, stderr is not None)
         except BaseException:
@@ -210,6 +213,7 @@ class Engine:
             pass
         finally:
             os.close(handle)
+        self.tell(container, "kill", signal=str(number))
 
     def stop(self, container: Container, timeout: float = 10.0) -> None:
         """The stop signal, and SIGKILL after `timeout` seconds; returns when the container has ended."""
@@ -223,6 +227,7 @@ class Engine:
                 self._require_end(container)
         except Conflict:
             self._require_end(container)  # it ended by itself
+        self.tell(container, "stop")
 
     def remove(self, container: Container, *, force: bool = False) -> None:
         """Remove a container that is not running, or with `force` any."""
@@ -242,6 +247,11 @@ class Engine:
                 self._require_end(container)
             discard(self.root, container.id, container.id)
             release_name(self.root, container.name, container.id)
+            self.tell(container, "destroy")
+
+    def tell(self, container: Container, action: str, **more: str) -> None:
+        """Record an event of the container; `more` are attributes of this kind of event."""
+        events.emit(self.root, "container", action, container.id, {**event_attributes(container.record), **more})
 
     def mend(self) -> None:
         """Clear what crashed commands left."""
@@ -289,7 +299,9 @@ class Engine:
             remove_tree(hidden)
             os.close(owner)
             raise
-        return Container(directory, record, known), owner
+        container = Container(directory, record, known)
+        self.tell(container, "create")
+        return container, owner
 
     def _name(self, record: Record) -> None:
         if record.name:
@@ -332,6 +344,7 @@ class Engine:
                 "durable": not record.auto_remove,
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": bundle.cgroup_name(self.root, record.id),
+                "events": {"folder": self.root.events, "attributes": event_attributes(record), "id": record.id},
                 "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr},
                 "removal": {"trash": trash, "name": f"{self.root.names}/{record.name}"} if record.auto_remove else None,
             }

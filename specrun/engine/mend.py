@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 
+from specrun import events
 from specrun.engine import bundle, record
 from specrun.files import remove_tree
 from specrun_runtime import state
@@ -75,6 +76,8 @@ def _settle(root: Root, entry: str, directory: str) -> None:
     _remove_group(bundle.cgroup_name(root, identity))
     if entry.startswith(".") or known.status == state.CREATING or (kept.auto_remove and known.status != state.CREATED):
         discard(root, identity, entry)
+        if known.status != state.CREATING:
+            events.emit(root, "container", "destroy", identity, record.event_attributes(kept))
         return
     if known.status != state.RUNNING:
         return  # settled meanwhile
@@ -83,6 +86,7 @@ def _settle(root: Root, entry: str, directory: str) -> None:
     known.exit_code, known.finished_at = 137, time.time()
     known.error = "the monitor ended before the container did"
     state.save(directory, known)
+    events.emit(root, "container", "die", identity, {**record.event_attributes(kept), "exitCode": "137"})
 
 
 def discard(root: Root, identity: str, entry: str) -> None:

@@ -55,6 +55,11 @@ class Record:
             ) from error
 
 
+def event_attributes(record: Record) -> dict[str, str]:
+    """What every event about the container carries: its labels, image and name."""
+    return {**(record.config.get("Labels") or {}), "image": record.image, "name": record.name}
+
+
 def claim_name(root: Root, name: str, identity: str) -> None:
     """Make `name` stand for the container; raises Conflict, with Docker's words, when it stands for another."""
     link = f"{root.names}/{name}"
