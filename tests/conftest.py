@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import leaks
 from tests.support.host import COMMAND, Host
+from tests.support.oci import Runtime
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +50,14 @@ def empty_host() -> Iterator[Host]:
         marks = leaks.marks_of(host.root)
         host.close()
     assert leaks.left(marks) == {}
+
+
+@pytest.fixture
+def runtime() -> Iterator[Runtime]:
+    """The OCI command line over a state folder of its own; the test fails when it leaves anything on the machine."""
+    runtime = Runtime()
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+    assert leaks.left((runtime.mark,)) == {}

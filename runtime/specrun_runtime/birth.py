@@ -61,6 +61,7 @@ class Birth:
             flags = seccomp.flags_of(spec.seccomp)
             self.body.filter = init.Filter(seccomp.program_for(spec.seccomp, self.cache), flags)
         self.body.hooks = spec.hooks["startContainer"]
+        self.body.personality = spec.personality
         self.cgroup.create()
         self.cgroup.limit(spec.resources)
         paths = namespaces.open_paths(spec)

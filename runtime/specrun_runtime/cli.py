@@ -32,6 +32,7 @@ RELEASE = "0.1.0"
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a caller that ignores it would have us wait in vain
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         if arguments.systemd_cgroup:
@@ -199,7 +200,8 @@ def _made(arguments: argparse.Namespace, console_socket: str, *, stay: bool) -> 
 
 def _run(arguments: argparse.Namespace) -> int:
     terminal = bool((load_json(f"{arguments.bundle}/config.json").get("process") or {}).get("terminal"))
-    with _Console(terminal and not arguments.detach and not arguments.console_socket) as console:
+    own = terminal and not arguments.detach and not arguments.console_socket
+    with _Console(own) as console, _Forwarding(not arguments.detach) as forwarding:
         path = arguments.console_socket or console.path
         container, monitor = _made(arguments, path, stay=not arguments.detach)
         try:
@@ -208,8 +210,8 @@ def _run(arguments: argparse.Namespace) -> int:
             _warn(arguments, container.start())
             if arguments.detach:
                 return 0
-            with _Forwarding(lambda number: container.kill(number)):
-                return _await(monitor, master)
+            forwarding.to(container.kill)
+            return _await(monitor, master)
         except BaseException:
             container.delete(force=True)
             raise
@@ -261,25 +263,40 @@ class _Console:
 
 
 class _Forwarding:
-    """Signals to this command go to the container while the `with` block runs."""
+    """Signals to this command go to the container while the `with` block runs; early ones wait until it is there."""
 
-    def __init__(self, send: Callable[[int], None]) -> None:
-        self._send = send
+    def __init__(self, wanted: bool = True) -> None:
+        self._wanted = wanted
+        self._send: Callable[[int], None] | None = None
+        self._pending: list[int] = []
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    def __enter__(self) -> _Forwarding:
+        for number in _FORWARDED if self._wanted else ():
             self._before[number] = signal.signal(number, self._handle)
+        return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def to(self, send: Callable[[int], None]) -> None:
+        """Now the process is there that `send` sends to."""
+        self._send = send
+        while self._pending:
+            self._handle(self._pending.pop(0), None)
+
     def _handle(self, number: int, _: object) -> None:
+        if self._send is None:
+            self._pending.append(number)
+            return
         try:
             self._send(number)
         except (ContainerError, ProcessLookupError):
             pass  # it has just ended
+
+
+_FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -328,7 +345,7 @@ def _exec(arguments: argparse.Namespace) -> int:
     container = _container(arguments)
     process = load_json(arguments.process) if arguments.process else _process_of(arguments, container)
     own = bool(process.get("terminal")) and not arguments.console_socket and not arguments.detach
-    with _Console(own) as console:
+    with _Console(own) as console, _Forwarding(not arguments.detach) as forwarding:
         pid, monitor = container.exec(
             process,
             console_socket=arguments.console_socket or console.path,
@@ -340,8 +357,8 @@ def _exec(arguments: argparse.Namespace) -> int:
         _write_pid(arguments.pid_file, pid)
         if arguments.detach:
             return 0
-        with _Forwarding(lambda number: os.kill(pid, number)):
-            return _await(monitor, console.accept())
+        forwarding.to(lambda number: os.kill(pid, number))
+        return _await(monitor, console.accept())
 
 
 def _process_of(arguments: argparse.Namespace, container: Container) -> dict[str, Any]:

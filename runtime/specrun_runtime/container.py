@@ -18,7 +18,7 @@ from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.errors import SpecError, StartFailed
 from specrun_runtime.fds import open_process, start_time
 from specrun_runtime.files import remove_tree, write_atomic
-from specrun_runtime.spec import VERSION, Process, Spec
+from specrun_runtime.spec import VERSION, Process, Spec, personality_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -272,6 +272,7 @@ class Container:
                 "process": process,
                 "user": user,
                 "seccomp": (self.config.get("linux") or {}).get("seccomp"),
+                "personality": personality_of(self.config.get("linux") or {}),
                 "cache": f"{os.path.dirname(self.directory)}/.filters",
                 "console_socket": console_socket,
                 "preserved": len(preserved or ()),

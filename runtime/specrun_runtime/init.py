@@ -77,7 +77,7 @@ class Gate:
 class Body:
     """All that makes a process the one that was asked for, whether it is a container's first or joins later."""
 
-    __slots__ = ("filter", "gate", "hooks", "process", "streams", "user")
+    __slots__ = ("filter", "gate", "hooks", "personality", "process", "streams", "user")
 
     def __init__(self, process: Process, streams: Streams, *, user: str | None = None) -> None:
         self.process = process
@@ -88,6 +88,8 @@ class Body:
         self.gate: Gate | None = None
         self.hooks: list[Hook] = []
         """startContainer."""
+        self.personality: int | None = None
+        """`linux.personality`, as personality(2) has it; None to leave it."""
 
 
 def become(spec: Spec, plan: Plan, cgroup: Cgroup, body: Body, channel: Channel, *, joined: bool) -> NoReturn:
@@ -199,6 +201,9 @@ def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, fir
         rlimits.apply(name, soft, hard)
     telling.step = "set the scheduling"
     _schedule(process)
+    if body.personality is not None:
+        telling.step = "set the personality"
+        libc.personality(body.personality)
     telling.step = "give up privileges"
     filters = body.filter
     capabilities.drop_bounding(process.bounding & present, present)
@@ -396,7 +401,7 @@ def _become_user(process: Process, present: int) -> None:
 
 
 def _reset_attributes(umask: int) -> None:
-    """Nothing of the caller's shell leaks in: niceness, signal dispositions and mask, umask."""
+    """Nothing of the caller's shell leaks in: signal dispositions and mask, umask."""
     for number in range(1, 65):
         if number not in (_signal.SIGKILL, _signal.SIGSTOP):
             libc.reset_signal(number)

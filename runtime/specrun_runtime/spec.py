@@ -256,9 +256,7 @@ class Spec:
         self.cgroups_path: str = linux.get("cgroupsPath") or ""
         self.propagation: str = linux.get("rootfsPropagation") or ""
         self.seccomp: dict[str, Any] | None = linux.get("seccomp")
-        self.personality: dict[str, Any] | None = linux.get("personality")
-        if self.personality and self.personality.get("flags"):
-            raise Unsupported("linux.personality.flags", "the specification defines none")
+        self.personality = personality_of(linux)
         self.time_offsets: dict[str, dict[str, int]] = linux.get("timeOffsets") or {}
         for clock in self.time_offsets:
             if clock not in ("monotonic", "boottime"):
@@ -320,6 +318,22 @@ _IPC_PARAMETERS = frozenset(
     "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax kernel.shmmni "
     "kernel.shm_rmid_forced".split()
 )
+
+
+def personality_of(linux: dict[str, Any]) -> int | None:
+    """`linux.personality` as personality(2) has it; None where it says nothing. Raises SpecError."""
+    document = linux.get("personality")
+    if not document:
+        return None
+    if document.get("flags"):
+        raise Unsupported("linux.personality.flags", "the specification defines none")
+    if document.get("domain") is None:
+        raise SpecError("linux.personality.domain", "is missing")
+    return _PERSONALITIES[document["domain"]]
+
+
+_PERSONALITIES = {"LINUX": 0x0, "LINUX32": 0x8}
+"""PER_LINUX and PER_LINUX32."""
 
 
 def cpu_set(words: str, field: str) -> set[int]:

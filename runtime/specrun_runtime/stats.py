@@ -126,13 +126,14 @@ def _io_2(path: str) -> Iterator[dict[str, Any]]:
 def killed_processes(cgroup: Cgroup) -> list[dict[str, Any]]:
     """The processes of the group that the kernel killed for want of memory, as far as its log still says."""
     found = []
-    wanted = f"task_memcg=/{cgroup.name}"
+    # The log counts from the root of the machine's hierarchy, of which our own root may be a part.
+    wanted = f"/{cgroup.name}/"
     for message in _kernel_log():
         # oom-kill:constraint=...,task_memcg=/<group>,task=<name>,pid=<pid>,uid=<uid>
         if not message.startswith("oom-kill:"):
             continue
         fields = dict(part.partition("=")[::2] for part in message.removeprefix("oom-kill:").split(","))
-        if f"task_memcg={fields.get('task_memcg')}".startswith(wanted) and fields.get("pid", "").isdigit():
+        if wanted in f"{fields.get('task_memcg')}/" and fields.get("pid", "").isdigit():
             found.append({"pid": int(fields["pid"]), "name": fields.get("task", "")})
     return found
 
