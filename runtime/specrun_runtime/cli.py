@@ -18,6 +18,7 @@ from specrun_runtime.container import Container, ContainerError, every, load_jso
 from specrun_runtime.errors import SpecError, StartFailed
 from specrun_runtime.relay import relay
 from specrun_runtime.spec import HOOKS, NAMESPACES, VERSION
+from specrun_runtime.terminal import set_size, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,6 +208,8 @@ def _run(arguments: argparse.Namespace) -> int:
         try:
             _write_pid(arguments.pid_file, container.record["pid"])
             master = console.accept()
+            if master >= 0 and os.isatty(0):
+                set_size(master, *size(0))  # before the command can ask for it
             _warn(arguments, container.start())
             if arguments.detach:
                 return 0
@@ -345,6 +348,8 @@ def _exec(arguments: argparse.Namespace) -> int:
     container = _container(arguments)
     process = load_json(arguments.process) if arguments.process else _process_of(arguments, container)
     own = bool(process.get("terminal")) and not arguments.console_socket and not arguments.detach
+    if own and os.isatty(0) and not process.get("consoleSize"):
+        process["consoleSize"] = dict(zip(("height", "width"), size(0), strict=True))
     with _Console(own) as console, _Forwarding(not arguments.detach) as forwarding:
         pid, monitor = container.exec(
             process,

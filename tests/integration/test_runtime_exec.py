@@ -48,7 +48,8 @@ def test_it_is_what_the_first_process_is(runtime: Runtime) -> None:
     answer = probe_by_exec(
         runtime,
         "answer = {k: os.readlink('/proc/self/ns/' + k) for k in os.listdir('/proc/self/ns')}, "
-        "open('/proc/self/cgroup').read(), dict(os.environ), os.getcwd(), sorted(os.listdir('/proc/self/fd')), os.getpid(), os.getsid(0)",
+        "open('/proc/self/cgroup').read(), dict(os.environ), os.getcwd(), "
+        "sorted(os.listdir('/proc/self/fd')), os.getpid(), os.getsid(0)",
     )
     spaces, groups, environment, cwd, descriptors, number, session = answer
     # What children of ours would get is not asked for.
