@@ -6,7 +6,7 @@ Feature: Hello, world
     Given the image "busybox"
 
   Scenario: The classic
-    When I run `docker run busybox echo "hello world"`
+    When the workshop says `docker run busybox echo "hello world"`
     Then it succeeds
     And its output is "hello world"
 

@@ -6,21 +6,21 @@ Feature: Where is my container?
     Given the image "busybox"
 
   Scenario: The listing has Docker's columns
-    When I run `docker ps`
+    When the workshop says `docker ps`
     Then it succeeds
     And its output matches "^CONTAINER ID +IMAGE +COMMAND +CREATED +STATUS +PORTS +NAMES$"
 
   Scenario: A running container is listed
     Given I ran `docker run -d --name simple1 busybox sleep 60`
-    When I run `docker ps`
+    When the workshop says `docker ps`
     Then it succeeds
     And its output matches "^[0-9a-f]{12} +busybox +.sleep 60. +.*second.* ago +Up .* +simple1$"
 
   Scenario: A container that has finished is not listed, but is still there
     Given I ran `docker run --name finished busybox echo "hello world"`
-    When I run `docker ps`
+    When the workshop says `docker ps`
     Then its output does not contain "finished"
-    When I run `docker ps -a`
+    When the workshop says `docker ps -a`
     Then it succeeds
     And its output matches "busybox +.echo .hello world.. .*Exited \(0\) .*ago +finished$"
 
@@ -31,10 +31,10 @@ Feature: Where is my container?
     Then its output has 2 different lines
 
   Scenario: A container is removed by its name
-    Given I ran `docker run --name my_container busybox true`
-    When I run `docker rm my_container`
+    Given I ran `docker run --name my_container_name_or_id busybox true`
+    When the workshop says `docker rm my_container_name_or_id`
     Then it succeeds
-    And its output is "my_container"
+    And its output is "my_container_name_or_id"
     When I run `docker ps -aq`
     Then its output is ""
 

@@ -79,6 +79,7 @@ class _Features:
         world = _world_of(request)
         if world is None:
             return
+        world.section = feature.name
         if "internet" in _tags(feature, scenario):
             world.engine.connect()
         request.node.stash[_RESULT] = {

@@ -60,6 +60,8 @@ class World:
         self.evidence: list[dict[str, Any]] = []
         """Of the step that runs now."""
         self.background: list[Background] = []
+        self.section = ""
+        """The name of the feature."""
         self.began = 0.0
         """When the step that runs now began (time.monotonic)."""
         self.watched: set[str] = set()

@@ -18,6 +18,38 @@ def _(world: World, line: str) -> None:
     world.run(line)
 
 
+@given("the workshop says `{line}`")
+def _(world: World, line: str) -> None:
+    """Runs a line of the workshop's text; it must stand in the section that the feature is named after."""
+    quote(world, line)
+    done = world.run(line)
+    expect(done.status == 0, f"a step that prepares the scenario failed\n{done}")
+
+
+@when("the workshop says `{line}`")
+def _(world: World, line: str) -> None:
+    quote(world, line)
+    world.run(line)
+
+
+@when("the workshop says, in the background, `{line}`")
+def _(world: World, line: str) -> None:
+    quote(world, line)
+    world.start(line)
+
+
+@when("the workshop says, in a terminal, `{line}`")
+def _(world: World, line: str) -> None:
+    quote(world, line)
+    _open(world, line)
+
+
+@when('I type there what the workshop says: "{line}"')
+def _(world: World, line: str) -> None:
+    quote(world, line)
+    _terminal(world).type(f"{line}\r")
+
+
 @when("I run")
 def _(world: World, docstring: str) -> None:
     """Several lines, as a script."""
@@ -61,9 +93,7 @@ def _(world: World, text: str) -> None:
 
 @when("I run `{line}` in a terminal")
 def _(world: World, line: str) -> None:
-    if world.terminal:
-        world.terminal.close()
-    world.terminal = Terminal(world, line)
+    _open(world, line)
 
 
 @when('I type "{text}"')
@@ -89,6 +119,23 @@ def _(world: World, text: str) -> None:
 def _(world: World, status: int) -> None:
     found = _terminal(world).await_end(15)
     expect(found == status, f"expected exit status {status}, found {found}:\n{_terminal(world).shown}")
+
+
+def quote(world: World, line: str) -> None:
+    """Hold the scenario to the workshop's text. Raises AssertionError when its section has no such line."""
+    from specrun.bdd.workshop import commands_of, parts_of, text
+
+    part = parts_of(text().read_text(encoding="utf-8")).get(world.section)
+    expect(part is not None, f"docs/workshop.md has no section {world.section!r}, which the feature is named after")
+    known = commands_of(part or "")
+    said = "\n".join(f"  $ {one}" for one in known)
+    expect(line in known, f"docs/workshop.md does not say so in the section {world.section!r}; it says:\n{said}")
+
+
+def _open(world: World, line: str) -> None:
+    if world.terminal:
+        world.terminal.close()
+    world.terminal = Terminal(world, line)
 
 
 def _terminal(world: World) -> Terminal:
