@@ -191,6 +191,19 @@ def new_overlay(lower: list[str], upper: str, work: str, user_namespace: int = -
         return Fd(libc.fsmount(context.number, 0))
 
 
+def new_view(lower: list[str]) -> Fd:
+    """A detached, read-only mount of `lower` (topmost first), to look at files without attaching it anywhere."""
+    if len(lower) == 1:  # overlayfs wants two layers when there is no writable one
+        view = copy_of(AT_FDCWD, lower[0])
+        libc.mount_setattr(view.number, enable=MountAttr.RDONLY | MountAttr.NODEV | MountAttr.NOSUID)
+        return view
+    with Fd(libc.fsopen("overlay")) as context:
+        libc.fsconfig(context.number, FsConfig.SET_STRING, "source", "overlay")
+        _set_lower(context.number, lower)
+        libc.fsconfig(context.number, FsConfig.CMD_CREATE)
+        return Fd(libc.fsmount(context.number, MountAttr.RDONLY | MountAttr.NODEV | MountAttr.NOSUID))
+
+
 def _set_idmapped(context: int, lower: list[str], upper: str, work: str, user_namespace: int) -> None:
     for layer in lower:
         with _idmapped(layer, user_namespace) as mapped:

@@ -28,6 +28,7 @@ VERBS = {
     "apply": "make it as the specs say",
     "status": "show what the specs' objects are doing",
     "delete": "remove what the specs have made",
+    "check": "look whether claims about images and containers hold",
     "test": "run features on one or more engines, and report",
     "report": "write conformance reports from results",
     "events": "print what was and is done",
@@ -40,7 +41,7 @@ GROUPS = (
     ("Specs", "validate plan apply status delete"),
     ("Containers", "run create start stop kill ps rm logs wait inspect"),
     ("Images", "images image"),
-    ("Features", "test report"),
+    ("Tests", "check test report"),
     ("Other", "container events doctor version"),
 )
 LONG_NAMES = {

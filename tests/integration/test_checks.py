@@ -1,0 +1,110 @@
+"""Claims about real containers and images, looked at from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from specrun.checks.check import Check
+from specrun.checks.subjects import File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run
+from specrun.engine.containers import Engine
+from specrun.paths import open_root
+from tests.support.host import Host
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "cst"
+
+
+@pytest.fixture
+def engine(host: Host) -> Iterator[Engine]:
+    os.environ["SPECRUN_RUN"] = host.environment["SPECRUN_RUN"]
+    yield Engine(open_root(str(host.root)))
+    del os.environ["SPECRUN_RUN"]
+
+
+def problem(engine: Engine, subject: Any, expected: dict[str, Any], eventually: float = 0.0) -> str:
+    return Check("x", subject, expected, eventually).run(engine).problem
+
+
+def test_a_command_in_a_new_container(engine: Engine, host: Host) -> None:
+    run = Run("busybox", ["sh", "-c", "echo out; echo err >&2; exit 3"], network="none")
+    assert problem(engine, run, {"exitCode": 3, "stdout": "out\n", "stderr": {"contains": "err"}}) == ""
+    assert "expected 0, found 3" in problem(engine, run, {"exitCode": 0})
+    assert problem(engine, Run("busybox", ["no-such"], network="none"), {"exitCode": 127}) == ""
+    assert host.containers() == []
+
+
+def test_files_processes_and_the_log_of_a_container(engine: Engine, host: Host) -> None:
+    script = (
+        "mkdir -m 700 /new; echo text > /new/file; chown 5:6 /new/file; ln -s /new/file /link; echo ready; sleep 300"
+    )
+    host.ok("run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", script)
+    assert problem(engine, Log("one"), {"stdout": {"contains": "ready"}}, 10) == ""
+    expected = {"type": "file", "mode": "0644", "uid": 5, "gid": 6, "content": "text\n"}
+    assert problem(engine, File("one", "/new/file"), expected) == ""
+    assert problem(engine, File("one", "/link"), {"content": "text\n"}) == ""
+    assert problem(engine, File("one", "/link"), {"target": "/new/file", "type": "link"}) == ""
+    assert problem(engine, File("one", "/new"), {"type": "directory", "mode": "0700"}) == ""
+    assert problem(engine, File("one", "/nothing"), {"exists": False}) == ""
+    assert "it does not exist" in problem(engine, File("one", "/nothing"), {"uid": 0})
+    assert problem(engine, Processes("one"), {"count": 1, "commands": ["sleep 300"]}) == ""
+
+
+def test_a_link_in_a_container_leads_nowhere_on_the_host(engine: Engine, host: Host, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of the host")
+    targets = (f"{tmp_path}/secret", f"../../../../../../{tmp_path}/secret", f"/proc/1/root{tmp_path}/secret")
+    link = "; ".join(f"ln -s {target} /{name}" for name, target in zip("abc", targets, strict=True))
+    host.ok("run", "-d", "--name", "one", "--network", "none", "busybox", "sh", "-c", f"{link}; echo ready; sleep 300")
+    assert problem(engine, Log("one"), {"stdout": {"contains": "ready"}}, 10) == ""
+    for name in "abc":
+        assert "of the host" not in problem(engine, File("one", f"/{name}"), {"content": "x"})
+        assert problem(engine, File("one", f"/{name}"), {"content": {"contains": "of the host"}}) != ""
+
+
+def test_images(engine: Engine) -> None:
+    assert problem(engine, ImageFile("busybox", "/bin/busybox"), {"type": "file", "mode": "0755"}) == ""
+    assert problem(engine, ImageFile("busybox", "/bin/sh"), {"target": "busybox"}) == ""
+    assert problem(engine, ImageFile("busybox", "/etc/passwd"), {"content": {"matches": "^root:"}}) == ""
+    assert problem(engine, ImageConfig("busybox"), {"command": ["sh"], "layers": 1, "size": {"atLeast": 1000}}) == ""
+    assert "No such image" in problem(engine, ImageConfig("nothing"), {"layers": 1})
+
+
+def test_jobs_ports_and_pages(engine: Engine, host: Host) -> None:
+    host.ok("run", "--name", "job", "--network", "none", "busybox", "sh", "-c", "echo done; echo oops >&2")
+    assert problem(engine, Job("job"), {"exitCode": 0, "stdout": "done\n", "stderr": "oops\n"}) == ""
+    host.ok("run", "-d", "--network", "host", "busybox", "httpd", "-f", "-p", "127.0.0.1:18437", "-h", "/etc")
+    page = Page("http://127.0.0.1:18437/passwd")
+    assert (
+        problem(engine, page, {"status": 200, "body": {"contains": "root"}, "headers": {"contains": "date"}}, 10) == ""
+    )
+    assert problem(engine, Port("127.0.0.1", 18437), {"open": True}) == ""
+    assert problem(engine, Port("127.0.0.1", 18438), {"open": False}) == ""
+    assert "does not answer" in problem(engine, Page("http://127.0.0.1:18438/"), {"status": 200})
+
+
+def test_waiting_ends_when_it_is_in_vain(engine: Engine, host: Host) -> None:
+    host.run("run", "--name", "one", "--network", "none", "busybox", "sh", "-c", "echo last words; exit 3")
+    check = Check("x", Log("one"), {"stdout": {"contains": "ready"}}, 60)
+    result = check.run(engine)
+    assert result.seconds < 10
+    assert "has ended with status 3" in result.problem and "last words" in result.problem
+
+
+@pytest.mark.parametrize(("name", "status", "failing"), [("holds", 0, 0), ("fails", 1, 8), ("commands", 0, 0)])
+def test_files_of_container_structure_test(host: Host, name: str, status: int, failing: int) -> None:
+    done = host.run("check", "--cst", str(GOLDEN / f"{name}.yaml"), "--image", "busybox", "-o", "json")
+    assert done.returncode == status, done.stderr.decode() + done.stdout.decode()
+    checks = json.loads(done.stdout)["checks"]
+    assert sum(not check["holds"] for check in checks) == failing
+
+
+def test_a_wrong_file_is_shown_where_it_is_wrong(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "tests.yaml"
+    file.write_text("schemaVersion: 2.0.0\nfileExistenceTests:\n  - {name: x, pth: /x}\n")
+    done = host.run("check", "--cst", str(file), "--image", "busybox")
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(f"{file}:3:15") and "pth: unknown field" in done.stderr.decode()
