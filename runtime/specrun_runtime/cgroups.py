@@ -113,6 +113,13 @@ class Cgroup:
 
     def create(self) -> None:
         """Make the folders, with those above them; one that exists already is taken over."""
+        umask = os.umask(0o022)  # the root of a user namespace looks at them as a stranger
+        try:
+            self._create()
+        finally:
+            os.umask(umask)
+
+    def _create(self) -> None:
         for hierarchy in self.where:
             folder = hierarchy.path
             relative = self.folder(hierarchy).removeprefix(f"{hierarchy.path}/")

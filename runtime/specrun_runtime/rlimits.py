@@ -46,4 +46,8 @@ def document(name: str, soft: int, hard: int) -> dict[str, str | int]:
 def apply(name: str, soft: int, hard: int) -> None:
     """setrlimit(2); limits of 2**64-1, as the specification writes RLIM_INFINITY, are none."""
     soft, hard = (UNLIMITED if limit >= _INFINITE else limit for limit in (soft, hard))
-    resource.setrlimit(NUMBERS[name], (soft, hard))
+    try:
+        resource.setrlimit(NUMBERS[name], (soft, hard))
+    except ValueError as error:  # EPERM
+        ceiling = resource.getrlimit(NUMBERS[name])[1]
+        raise ValueError(f"{name}: {hard} is more than this process may have itself ({ceiling})") from error

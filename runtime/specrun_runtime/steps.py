@@ -326,7 +326,8 @@ class MakeDevices(Step):
 
     def __init__(self, spec: Spec, *, defaults: bool = True) -> None:
         self.defaults = defaults
-        self.devices = spec.devices
+        # Of the container's own devpts, by the link; a privileged container is given the host's in its list.
+        self.devices = [device for device in spec.devices if os.path.normpath(device.path) != "/dev/ptmx"]
         self.bound: dict[str, Fd] = {}
 
     def describe(self) -> str:

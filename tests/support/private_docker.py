@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -20,6 +22,7 @@ def private_docker() -> Iterator[dict[str, str]]:
     command = [
         "dockerd", "--host", socket, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
         "--pidfile", f"{folder}/pid", "--bridge", "none", "--iptables=false", "--ip6tables=false",
+        "--add-runtime", f"specrun={Path(sys.executable).with_name('specrun-runtime')}",
     ]  # fmt: skip
     environment = {**os.environ, "DOCKER_HOST": socket}
     with open(f"{folder}/log", "wb") as log:

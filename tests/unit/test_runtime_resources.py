@@ -148,8 +148,8 @@ def allowed(rules: list[dict[str, Any]], device: Device) -> bool:
 
 ACCESS = st.sampled_from(["r", "w", "m", "rw", "rm", "rwm"])
 NUMBER = st.integers(0, 2)
-# The kernel asks for reading, writing or both, or for making a node. Exact devices only: a rule about all of a major's devices does not undo an earlier one about one of them, in the
-# devices controller of version 1 as here.
+# The kernel asks for reading, writing or both, or for making a node. Exact devices only: a rule about all of a major's
+# devices does not undo an earlier one about one of them, in the devices controller of version 1 as here.
 RULES = st.lists(
     st.fixed_dictionaries(
         {"allow": st.booleans(), "type": st.sampled_from("bc"), "major": NUMBER, "minor": NUMBER, "access": ACCESS}
