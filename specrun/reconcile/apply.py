@@ -1,4 +1,4 @@
-"""Doing what a plan says, in its order, and nothing else.
+"""Doing what a plan says, in the order of its graph, and nothing else.
 
 The record of the project is written before each effect: with the token that the new container will carry, so that
 a command that is killed in between leaves nothing that the next one does not know for its own.
@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
-from specrun.engine.containers import Container, ContainerNotFound, Engine
-from specrun.engine.logs import read_log
-from specrun.engine.request import ContainerRequest
 from specrun.errors import SpecrunError
-from specrun.oci.reference import Reference
-from specrun.paths import Root
-from specrun.reconcile.plan import Action, Change, Plan, image_config
-from specrun.reconcile.project import TOKEN, Entry, Project
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import ImageSpec, JobSpec, ProcessSpec
+from specrun.reconcile.changes import Action, Change, Observed, Plan
+from specrun.reconcile.graph import Graph
+from specrun.reconcile.kinds import TABLE, kind_of
+from specrun.reconcile.kinds.base import Output, Task, View, new_token
+from specrun.reconcile.kinds.process import await_condition
+from specrun.reconcile.project import Entry, Journal, Project
+from specrun.reconcile.workers import Pool
+from specrun.spec.loader import Resource
+from specrun.spec.models import ContainerSpec
 from specrun_runtime.errors import StartFailed
-
-
-class JobFailed(SpecrunError):
-    """A job's command ended with another exit status than 0."""
-
-    code = "job-failed"
 
 
 class ApplyFailed(SpecrunError):
@@ -35,176 +30,220 @@ class ApplyFailed(SpecrunError):
     code = "apply-failed"
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where the outputs of jobs go as they come (descriptors, None for the log only), and the news of each change."""
-
-    stdout: int | None
-    stderr: int | None
-    news: Callable[[str], None]
+def default_parallel() -> int:
+    """How many operations at once: they mostly wait for the kernel and for each other's processes."""
+    return max(2, min(8, 2 * (os.cpu_count() or 1)))
 
 
 class Applier:
     """Applies one plan."""
 
-    def __init__(self, root: Root, specs: Specs, record: Project, output: Output) -> None:
-        self.root = root
-        self.engine = Engine(root)
-        self.specs = specs
-        self.record = record
+    def __init__(
+        self,
+        view: View,
+        graph: Graph,
+        observed: Observed,
+        output: Output,
+        *,
+        parallel: int = 1,
+        timeout: float = 120.0,
+    ) -> None:
+        self.view = view
+        self.graph = graph
+        self.observed = observed
         self.output = output
+        self.parallel = parallel
+        self.timeout = timeout
+        self.entries: dict[str, Entry] = {}
+        """What the record is to say when the change has been made."""
+        self.done: list[str] = []
 
     def apply(self, plan: Plan) -> int:
-        """Make the changes; gives their number. Raises ApplyFailed at the first that fails."""
-        done = 0
-        for change in plan.needed:
-            resource = self.specs.resources[change.key]
+        """Make the changes; gives their number. Raises ApplyFailed for the first that fails, when all have ended."""
+        changes = {change.key: change for change in plan.needed}
+        record = self.view.record
+        self.entries = {
+            key: self._entry(change) for key, change in changes.items() if change.action is not Action.DELETE
+        }
+        kept = [change.key for change in plan.changes if change.action is Action.KEEP]
+        if not changes and not self._adopt(kept):
+            return 0
+        record.save(self.view.root)
+        journal = Journal(self.view.root, record)
+        try:
+            created = [self.entries[key] for key, change in changes.items() if change.action is Action.CREATE]
+            journal.intend(created)
+            self._run(changes, journal)
+            self._adopt(kept)
+        finally:
+            journal.close()
+            record.save(self.view.root)
+        return len(self.done)
+
+    def _entry(self, change: Change) -> Entry:
+        """The new entry of an object: an update keeps its token, everything else has a new one."""
+        resource = self.view.specs.resources[change.key]
+        old = self.view.record.entries.get(change.key)
+        inputs = self.observed.inputs.get(change.key, {})
+        if old and change.action is Action.UPDATE:
+            return replace(old, values=resource.values, inputs=inputs, made=True)
+        earlier = [*old.earlier, old.token][-8:] if old else []
+        return Entry(resource.kind, resource.metadata.name, resource.values, new_token(), earlier, inputs, made=False)
+
+    def _adopt(self, kept: list[str]) -> bool:
+        """What was there already is ours as well, as an image that another project has made."""
+        record = self.view.record
+        fresh = [key for key in kept if key not in record.entries and key in self.view.specs.resources]
+        for key in fresh:
+            resource = self.view.specs.resources[key]
+            inputs = self.observed.inputs.get(key, {})
+            record.entries[key] = Entry(
+                resource.kind, resource.metadata.name, resource.values, new_token(), [], inputs, made=True
+            )
+        return bool(fresh)
+
+    def _run(self, changes: dict[str, Change], journal: Journal) -> None:
+        waiting = _before(changes, self.graph)
+        pool = Pool(min(self.parallel, len(changes)) or 1, self._perform(changes))
+        failure: dict[str, Any] | None = None
+        try:
+            while waiting or pool.busy:
+                ready = [key for key, before in waiting.items() if not before]
+                for key in ready[: pool.free] if failure is None else []:
+                    del waiting[key]
+                    if changes[key].action is Action.REPLACE:
+                        journal.intend([self.entries[key]])
+                    pool.submit({"key": key})
+                if not pool.busy:
+                    break
+                result = pool.next()
+                if "error" in result:
+                    failure = failure or result
+                    continue
+                self._finish(changes[result["key"]], result, journal)
+                for before in waiting.values():
+                    before.discard(result["key"])
+        finally:
+            pool.close()
+        if failure is not None:
+            self._fail(failure, len(changes))
+
+    def _perform(self, changes: dict[str, Change]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def perform(task: dict[str, Any]) -> dict[str, Any]:
+            key = task["key"]
             try:
-                self._change(change, resource)
+                return {"key": key, "remark": self._change(changes[key])}
             except (SpecrunError, StartFailed) as error:
-                message = error.message
-                raise ApplyFailed(
-                    f"{change.key}: {message}",
-                    hint=getattr(error, "hint", "")
-                    or f"{done} of {len(plan.needed)} changes were made before this one",
-                    place=resource.place("spec"),
-                ) from error
-            done += 1
-            self.output.news(f"{change.action.value} {change.key}   {change.action.word}d")
-        for resource in self.specs.resources.values():  # what was kept is ours as well
-            if resource.key not in self.record.entries and isinstance(resource.spec, ImageSpec):
-                self._remember(resource)
-        return done
+                status = getattr(error, "exit_status", 1)
+                return {"key": key, "error": error.message, "hint": getattr(error, "hint", ""), "status": status}
+            except OSError as error:
+                return {"key": key, "error": str(error), "hint": "", "status": 1}
 
-    def _change(self, change: Change, resource: Resource) -> None:
-        spec = resource.spec
-        if isinstance(spec, ImageSpec):
-            self._make_image(resource, spec)
-        elif isinstance(spec, ProcessSpec):
-            if change.action is Action.UPDATE:
-                self._continue(resource, isinstance(spec, JobSpec))
-                return
-            if change.action is Action.REPLACE:
-                self._remove(resource)
-            self._run(resource, spec)
+        return perform
 
-    def _make_image(self, resource: Resource, spec: ImageSpec) -> None:
-        from specrun.store.assemble import assemble_image
+    def _change(self, change: Change) -> str:
+        """The effect of one change; gives a remark."""
+        if change.action is Action.DELETE:
+            entry = self.view.record.entries[change.key]
+            return kind_of(entry.kind).remove(self.view, entry)
+        resource = self.view.specs.resources[change.key]
+        for key, condition in self.graph.edges[change.key].items():
+            if condition == "healthy":
+                entry = self.entries.get(key) or self.view.record.entries[key]
+                await_condition(self.view, entry, condition, self.timeout)
+        kind_of(resource.kind).apply(Task(change, resource, self.entries[change.key], self.view, self.output))
+        return ""
 
-        self._remember(resource)
-        packages, suite = spec.packages.include, spec.packages.suite
-        assemble_image(self.root, packages, tags=list(spec.tags), suite=suite, config=image_config(spec))
+    def _finish(self, change: Change, result: dict[str, Any], journal: Journal) -> None:
+        self.done.append(change.key)
+        if change.action is Action.DELETE:
+            journal.forget(change.key)
+            self.output.news(_news(change.key, result["remark"]))
+            return
+        journal.done(replace(self.entries[change.key], earlier=[], made=True))
+        self.output.news(f"{change.action.value} {change.key}   {change.action.past}")
 
-    def _remember(self, resource: Resource) -> str:
-        """Record the intent to have this object; gives its token."""
-        token = os.urandom(16).hex()
-        self.record.entries[resource.key] = Entry(resource.kind, resource.metadata.name, resource.values, token)
-        self.record.save(self.root)
-        return token
-
-    def _run(self, resource: Resource, spec: ProcessSpec) -> None:
-        token = self._remember(resource)
-        request = ContainerRequest(
-            spec.image,
-            name=resource.metadata.name,
-            command=spec.command,
-            entrypoint=spec.entrypoint,
-            env=[f"{key}={value}" for key, value in spec.env.items()],
-            workdir=spec.workingDir or "",
-            user=spec.security.user or "",
-            hostname=spec.hostname or "",
-            labels={**resource.metadata.labels, TOKEN: token},
-            detached=True,
-            network=spec.network,
+    def _fail(self, failure: dict[str, Any], total: int) -> None:
+        key = failure["key"]
+        resource = self.view.specs.resources.get(key)
+        error = ApplyFailed(
+            f"{key}: {failure['error']}",
+            hint=failure["hint"] or f"{len(self.done)} of {total} changes were made",
+            place=resource.place("spec") if resource else None,
         )
-        job = isinstance(spec, JobSpec)
-        stdout, stderr = (self.output.stdout, self.output.stderr) if job else (None, None)
-        running = self.engine.run(request, stdout=stdout, stderr=stderr)
-        if not job:
-            running.detach()
-            return
-        status = running.wait()
-        self._judge(resource, status)
+        raise error
 
-    def _continue(self, resource: Resource, job: bool) -> None:
-        container = self.engine.get(resource.metadata.name)
-        if job:
-            status = self.engine.wait(container)
-            for _, stream, data in read_log(container.directory):
-                sink = self.output.stdout if stream == "stdout" else self.output.stderr
-                if sink is not None:
-                    os.write(sink, data)
-            self._judge(resource, status)
-            return
-        running = self.engine.start(container)
-        if running:
-            running.detach()
-
-    def _judge(self, resource: Resource, status: int) -> None:
-        if status == 0:
-            return
-        container = self.engine.get(resource.metadata.name)
-        lines = [data.decode("utf-8", "replace").rstrip() for _, _, data in read_log(container.directory, tail=5)]
-        last = f"; its last output:\n    {chr(10).join(lines).replace(chr(10), chr(10) + '    ')}" if lines else ""
-        raise JobFailed(f"the command ended with exit status {status}{last}", hint=f"specrun logs {container.name}")
-
-    def _remove(self, resource: Resource) -> None:
-        container = self._own(resource.key)
-        if container:
-            self.engine.stop(container, float(container.config.get("StopTimeout", 10)))
-            self.engine.remove(container, force=True)
-
-    def _own(self, key: str) -> Container | None:
-        return own_container(self.engine, self.record.entries.get(key))
+    def wait(self) -> None:
+        """Wait until every container that has a health check is healthy. Raises Unhealthy."""
+        for key, entry in self.view.record.entries.items():
+            resource = self.view.specs.resources.get(key)
+            if resource and isinstance(resource.spec, ContainerSpec) and _is_checked(resource):
+                await_condition(self.view, entry, "healthy", self.timeout)
 
 
-def own_container(engine: Engine, entry: Entry | None) -> Container | None:
-    """The container of an entry, if there is one and it carries the entry's token."""
-    if entry is None or entry.kind == "Image":
-        return None
-    try:
-        container = engine.get(entry.name)
-    except ContainerNotFound:
-        return None
-    return container if (container.config.get("Labels") or {}).get(TOKEN) == entry.token else None
+def _is_checked(resource: Resource) -> bool:
+    check = getattr(resource.spec, "healthcheck", None)
+    return bool(check and check.test and not check.disable and check.test not in (["NONE"], "NONE"))
 
 
-def delete(root: Root, record: Project, news: Callable[[str], None]) -> int:
+def _before(changes: dict[str, Change], graph: Graph) -> dict[str, set[str]]:
+    """What each change has to wait for. Deletions come last, one after the other."""
+    waiting: dict[str, set[str]] = {}
+    makers = [key for key, change in changes.items() if change.action is not Action.DELETE]
+    last: set[str] = set(makers)
+    for key, change in changes.items():
+        if change.action is Action.DELETE:
+            waiting[key] = set(last)
+            last.add(key)
+        else:
+            waiting[key] = _nearest(key, changes, graph)
+    return waiting
+
+
+def _nearest(key: str, changes: dict[str, Change], graph: Graph) -> set[str]:
+    """The changes that must come first: those needed directly, and those that what is kept needs."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    look = list(graph.edges[key])
+    while look:
+        one = look.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        if one in changes:
+            found.add(one)
+        else:
+            look += graph.edges.get(one, {})
+    return found
+
+
+def _news(key: str, remark: str) -> str:
+    if remark == "-":
+        return f"  {key}   was gone already"
+    return f"  {key}   {remark}" if remark else f"- {key}   deleted"
+
+
+def delete(view: View, record: Project, news: Callable[[str], None]) -> int:
     """Remove everything that the project has made; gives the number of objects removed.
 
     An image that a container of somebody else uses stays, and is said to.
     """
-    engine = Engine(root)
-    engine.mend()
+    view.engine.mend()
+    journal = Journal(view.root, record)
     removed = 0
-    for key, entry in reversed(list(record.entries.items())):
-        if entry.kind == "Image":
-            continue
-        if container := own_container(engine, entry):
-            engine.stop(container, float(container.config.get("StopTimeout", 10)))
-            engine.remove(container, force=True)
-            news(f"- {key}   deleted")
-            removed += 1
-        del record.entries[key]
-        record.save(root)
-    for key, entry in list(record.entries.items()):
-        removed += _delete_image(engine, key, entry, news)
-    record.remove(root)
+    keys = list(reversed(record.entries))
+    keys.sort(key=lambda key: key.startswith(("image/", "build/")))
+    try:
+        for key in keys:
+            entry = record.entries[key]
+            if entry.kind not in TABLE:
+                continue
+            remark = kind_of(entry.kind).remove(view, entry)
+            if remark != "-":
+                news(_news(key, remark))
+                removed += not remark
+            journal.forget(key)
+    finally:
+        journal.close()
+    record.remove(view.root)
     return removed
-
-
-def _delete_image(engine: Engine, key: str, entry: Entry, news: Callable[[str], None]) -> int:
-    removed = False
-    for tag in entry.values.get("tags", []):
-        try:
-            image = engine.images.resolve(tag)
-        except SpecrunError:
-            continue
-        users = [container.name for container in engine.list(all=True) if container.image_id == image.id]
-        if users:
-            news(f"  {key}   kept: {tag} is used by {', '.join(users)}")
-            continue
-        removed = engine.images.untag(Reference.parse(tag)) or removed
-    if removed:
-        news(f"- {key}   deleted")
-    return int(removed)

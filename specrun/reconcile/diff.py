@@ -21,6 +21,8 @@ class Difference(NamedTuple):
     field: tuple[str | int, ...]
     old: Any
     new: Any
+    source: str = ""
+    """Where the old value was read: a file of the kernel, a record. Empty for the spec of the last apply."""
 
     @property
     def dotted(self) -> str:
@@ -32,16 +34,18 @@ class Difference(NamedTuple):
 
 
 def differences(old: Any, new: Any, field: tuple[str | int, ...] = ()) -> list[Difference]:
-    """All fields in which `new` differs from `old`; mappings by key, lists by index."""
+    """All fields in which `new` differs from `old`; mappings by key, also where one side has none; lists by index."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted({*old, *new}):
-            if key not in new:
-                found.append(Difference(Operation.REMOVE, (*field, key), old[key], None))
-            elif key not in old:
-                found.append(Difference(Operation.ADD, (*field, key), None, new[key]))
-            else:
+            if key in old and key in new:
                 found += differences(old[key], new[key], (*field, key))
+            elif isinstance(old.get(key, new.get(key)), dict) and (old.get(key) or new.get(key)):
+                found += differences(old.get(key, {}), new.get(key, {}), (*field, key))
+            elif key in old:
+                found.append(Difference(Operation.REMOVE, (*field, key), old[key], None))
+            else:
+                found.append(Difference(Operation.ADD, (*field, key), None, new[key]))
         return found
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [one for index in range(len(new)) for one in differences(old[index], new[index], (*field, index))]

@@ -1,60 +1,33 @@
-"""What is there: read from the store and from the containers' own records; writes nothing."""
+"""What is there: read from the kernel and the store; writes nothing."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from specrun.engine.containers import Container, Engine
 from specrun.paths import Root
-from specrun.reconcile.project import TOKEN
-from specrun_runtime import state
+from specrun.reconcile.changes import Found, Observed
+from specrun.reconcile.kinds import TABLE, kind_of
+from specrun.reconcile.kinds.base import View
+from specrun.reconcile.project import Project
+from specrun.spec.loader import Specs
 
 
-@dataclass(frozen=True)
-class ObservedImage:
-    """What a reference stands for."""
-
-    id: str
-    assembled: str
-    """The fingerprint of the request that it was assembled by; "" for another image."""
-
-
-@dataclass(frozen=True)
-class ObservedContainer:
-    """A container: `token` says whose it is."""
-
-    id: str
-    image_id: str
-    status: str
-    exit_code: int
-    token: str
-    started_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class Observed:
-    """All that a plan needs to know: images by canonical reference, containers by name."""
-
-    images: dict[str, ObservedImage] = field(default_factory=dict)
-    containers: dict[str, ObservedContainer] = field(default_factory=dict)
-
-
-def observe(root: Root | None) -> Observed:
-    """Look at the root; where there is none yet, nothing is there."""
-    if root is None:
-        return Observed()
-    engine = Engine(root)
-    images = {
-        reference: ObservedImage(image.id, image.assembled)
-        for image in engine.images.all()
-        for reference in image.references
+def observe(root: Root | None, specs: Specs, record: Project) -> Observed:
+    """Look at all objects of the specs and of the record; where there is no root yet, nothing is there."""
+    view = View(root or Root("/nonexistent", "/nonexistent", ""), specs, record)
+    inputs = {
+        resource.key: contents
+        for resource in specs.resources.values()
+        if (contents := kind_of(resource.kind).inputs(view, resource))
     }
-    return Observed(images, {one.name: _container(one) for one in engine.list(all=True)})
-
-
-def _container(container: Container) -> ObservedContainer:
-    status, code = container.state.status, container.state.exit_code
-    if status == state.RUNNING and not state.is_owned(container.directory):
-        status, code = state.EXITED, 137  # its monitor was killed; the next change makes that official
-    token = (container.config.get("Labels") or {}).get(TOKEN, "")
-    return ObservedContainer(container.id, container.image_id, status, code, token, container.state.started_at)
+    if root is None:
+        return Observed(inputs=inputs)
+    objects: dict[str, Found] = {}
+    for key, resource in specs.resources.items():
+        found = kind_of(resource.kind).observe(view, resource.metadata.name, resource, record.entries.get(key))
+        if found is not None:
+            objects[key] = found
+    for key, entry in record.entries.items():
+        if key not in specs.resources and entry.kind in TABLE:
+            found = kind_of(entry.kind).observe(view, entry.name, None, entry)
+            if found is not None:
+                objects[key] = found
+    return Observed(view.images, objects, inputs)

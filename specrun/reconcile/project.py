@@ -2,6 +2,9 @@
 
 An object is ours because the record holds the token that its container carries, not because of a label alone:
 labels come with images, and images come from strangers.
+
+The record is a snapshot and a journal of what has happened since. Every intent is on the disk before its effect, so
+that a command that is killed in between leaves nothing that the next one does not know for its own.
 """
 
 from __future__ import annotations
@@ -24,12 +27,25 @@ TOKEN = "io.specrun.token"
 
 @dataclass
 class Entry:
-    """One object of the project: the spec that it was made by, and the token of its container."""
+    """One object of the project."""
 
     kind: str
     name: str
     values: dict[str, Any]
+    """The spec that it was made by."""
     token: str
+    """What its container carries."""
+    earlier: list[str] = field(default_factory=list)
+    """Tokens of containers that it replaces, as long as they may still be there."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Digests of what its spec names: files, secrets, configs."""
+    made: bool = False
+    """Whether it was there once; before that, its absence is nobody's doing."""
+
+    @property
+    def key(self) -> str:
+        """`kind/name`."""
+        return f"{self.kind.lower()}/{self.name}"
 
 
 @dataclass
@@ -38,29 +54,94 @@ class Project:
 
     name: str
     entries: dict[str, Entry] = field(default_factory=dict)
+    salt: str = ""
+    """What digests of secrets begin with, so that they tell nothing."""
+    revision: int = 0
+    """The number of the newest revision."""
 
     def save(self, root: Root) -> None:
-        """Write the record; the intent is recorded before the effect."""
-        document = {"name": self.name, "entries": {key: asdict(entry) for key, entry in self.entries.items()}}
-        write_atomic(_path(root, self.name), json.dumps(document, indent=1).encode())
+        """Write the snapshot; the journal begins anew."""
+        write_atomic(_path(root, self.name), json.dumps(asdict(self)).encode())
+        discard(_journal(root, self.name))
 
     def remove(self, root: Root) -> None:
         """Forget the project."""
+        discard(_journal(root, self.name))
         discard(_path(root, self.name))
+
+
+class Journal:
+    """The end of a project's record, that grows while it is applied."""
+
+    def __init__(self, root: Root, project: Project) -> None:
+        self._project = project
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(_journal(root, project.name), flags, 0o600)
+
+    def intend(self, entries: list[Entry]) -> None:
+        """These objects are about to be made, each with the token of its entry."""
+        self._write(entries)
+
+    def done(self, entry: Entry) -> None:
+        """The object is as its entry says. Loss of this line costs nothing but another look."""
+        self._write([entry], durable=False)
+
+    def forget(self, key: str) -> None:
+        """The object is gone."""
+        self._append([{"gone": key}], durable=True)
+        self._project.entries.pop(key, None)
+
+    def close(self) -> None:
+        """Nothing more is written."""
+        os.close(self._file)
+
+    def _write(self, entries: list[Entry], *, durable: bool = True) -> None:
+        if entries:
+            self._append([{"entry": asdict(entry)} for entry in entries], durable)
+            self._project.entries.update({entry.key: entry for entry in entries})
+
+    def _append(self, lines: list[dict[str, Any]], durable: bool) -> None:
+        os.write(self._file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        if durable:
+            os.fdatasync(self._file)
 
 
 def load(root: Root | None, name: str) -> Project:
     """The record of the project; an empty one where there is none yet."""
+    fresh = Project(name, salt=os.urandom(16).hex())
     if root is None:
-        return Project(name)
+        return fresh
     try:
         with open(_path(root, name), "rb") as file:
             document = json.load(file)
-        return Project(name, {key: Entry(**entry) for key, entry in document["entries"].items()})
+        document["entries"] = {key: Entry(**entry) for key, entry in document["entries"].items()}
+        found = Project(**document)
     except FileNotFoundError:
-        return Project(name)
+        found = fresh
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"the record of project {name} is damaged: {_path(root, name)}") from error
+    _replay(root, found)
+    return found
+
+
+def _replay(root: Root, project: Project) -> None:
+    """Add what the journal says. A last line that a crash cut off never happened."""
+    try:
+        with open(_journal(root, project.name), "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            fact = json.loads(line)
+            if "gone" in fact:
+                project.entries.pop(fact["gone"], None)
+            else:
+                entry = Entry(**fact["entry"])
+                project.entries[entry.key] = entry
+        except (ValueError, KeyError, TypeError) as error:
+            where = f"{_journal(root, project.name)}, line {number}"
+            raise Damaged(f"the journal of project {project.name} is damaged: {where}") from error
 
 
 @contextmanager
@@ -80,11 +161,32 @@ def exclusive(root: Root, name: str) -> Iterator[None]:
             ) from error
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()} of user {os.geteuid()} since {since}".encode(), 0)
+        os.pwrite(descriptor, f"pid {os.getpid()}, user {_user()}, since {since}".encode(), 0)
         yield
     finally:
         os.close(descriptor)
 
 
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def names(root: Root | None) -> list[str]:
+    """All projects of the root."""
+    if root is None or not os.path.isdir(root.projects):
+        return []
+    found = {name.rsplit(".", 1)[0] for name in os.listdir(root.projects) if name.endswith((".json", ".journal"))}
+    return sorted(found)
+
+
 def _path(root: Root, name: str) -> str:
     return f"{root.projects}/{name}.json"
+
+
+def _journal(root: Root, name: str) -> str:
+    return f"{root.projects}/{name}.journal"

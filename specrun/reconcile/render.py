@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from specrun.reconcile.plan import Action, Change, Plan
+from specrun.reconcile.changes import Action, Change, Plan
 
 _COLOURS = {Action.CREATE: "32", Action.UPDATE: "33", Action.REPLACE: "35", Action.DELETE: "31", Action.KEEP: "2"}
 

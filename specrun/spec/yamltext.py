@@ -1,7 +1,7 @@
 """YAML text to plain values, each with its place: no tags, no surprises, bounded in every direction.
 
 Scalars follow the core schema of YAML 1.2: `no` and `22:22` and `010` are text, not a boolean, a number of minutes
-and eight.
+and eight. Variables are filled in before a plain scalar is judged, so that `${PORT}` can be a number.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from specrun.errors import Place
 from specrun.spec.problems import Problem, SpecProblems
+from specrun.spec.template import TemplateError
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 4 << 20
 MAX_DEPTH = 32
-MAX_NODES = 100_000
+MAX_NODES = 500_000
 MAX_ALIASED = 10_000
 """How many nodes may come into being by aliases."""
 
@@ -37,23 +39,55 @@ _IMPLICIT = frozenset(
 Path = tuple[str | int, ...]
 
 
+Fill = Callable[[str], str]
+"""Fills variables in. Raises TemplateError."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text that places point into."""
+
+    file: str
+    lines: list[str]
+
+
+class Mark(NamedTuple):
+    """A position before anybody asked for it: line and column count from 0."""
+
+    source: Source
+    line: int
+    column: int
+    width: int
+
+    @property
+    def place(self) -> Place:
+        """For messages."""
+        return _place(self.source, self.line, self.column, self.width)
+
+
 @dataclass
 class Document:
     """One YAML document: its value, and where each value and each key stands."""
 
-    file: str
-    lines: list[str]
+    source: Source
     value: Any = None
-    values: dict[Path, Place] = field(default_factory=dict)
-    keys: dict[Path, Place] = field(default_factory=dict)
+    values: dict[Path, Mark] = field(default_factory=dict)
+    keys: dict[Path, Mark] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it stands in."""
+        return self.source.file
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Where `path` stands, or the nearest thing around it that stands somewhere."""
-        table = self.keys if key else self.values
-        while path and path not in table:
+        while True:
+            mark = (self.keys.get(path) if key else None) or self.values.get(path) or self.keys.get(path)
+            if mark is not None:
+                return mark.place
+            if not path:
+                return Place(self.file, 1, 1)
             path = path[:-1]
-            table = self.values if not key else {**self.values, **self.keys}
-        return table.get(path) or Place(self.file, 1, 1)
 
 
 def read(path: str) -> tuple[str, str]:
@@ -83,14 +117,14 @@ def _whole_file(name: str, message: str, code: str) -> SpecProblems:
     return SpecProblems([Problem(Place(name, 1, 1), message, code)])
 
 
-def parse(name: str, text: str) -> list[Document]:
+def parse(name: str, text: str, fill: Fill | None = None) -> list[Document]:
     """The documents of a file; empty ones are left out. Raises SpecProblems."""
-    lines = text.splitlines()
+    source = Source(name, text.splitlines())
     try:
         nodes = [node for node in yaml.compose_all(text, _LOADER) if node is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = _place(name, lines, mark.line, mark.column, 1) if mark else Place(name, 1, 1)
+        place = _place(source, mark.line, mark.column, 1) if mark else Place(name, 1, 1)
         message = f"{error.problem or 'not YAML'}" + (f", {error.context}" if error.context else "")
         raise SpecProblems([Problem(place, message, "bad-yaml")]) from error
     except yaml.YAMLError as error:
@@ -99,8 +133,8 @@ def parse(name: str, text: str) -> list[Document]:
         raise _whole_file(name, f"is nested deeper than {MAX_DEPTH}", "too-deep") from error
     documents = []
     for node in nodes:
-        builder = _Builder(name, lines)
-        document = Document(name, lines)
+        builder = _Builder(source, fill)
+        document = Document(source)
         document.value = builder.build(node, (), document, 0)
         if builder.problems:
             raise SpecProblems(builder.problems)
@@ -109,25 +143,25 @@ def parse(name: str, text: str) -> list[Document]:
     return documents
 
 
-def _place(name: str, lines: list[str], line: int, column: int, width: int) -> Place:
-    source = lines[line] if line < len(lines) else ""
-    printable = "".join(char if char.isprintable() else " " for char in source)
-    return Place(name, line + 1, column + 1, printable, max(1, width))
+def _place(source: Source, line: int, column: int, width: int) -> Place:
+    text = source.lines[line] if line < len(source.lines) else ""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return Place(source.file, line + 1, column + 1, printable, max(1, width))
 
 
 class _Builder:
     """Turns nodes into values. Problems are collected, so that all are seen at once."""
 
-    def __init__(self, name: str, lines: list[str]) -> None:
-        self.name = name
-        self.lines = lines
+    def __init__(self, source: Source, fill: Fill | None) -> None:
+        self.source = source
+        self.fill = fill
         self.problems: list[Problem] = []
         self.count = 0
         self.seen: set[int] = set()
         self.aliased = 0
 
     def build(self, node: yaml.Node, path: Path, document: Document, depth: int) -> Any:
-        document.values[path] = self.place(node)
+        document.values[path] = self.mark(node)
         self.count += 1
         if id(node) in self.seen:
             self.aliased += 1
@@ -155,15 +189,17 @@ class _Builder:
                 self.wrong(key_node, "merge keys are not supported", "bad-key")
                 continue
             if key in result:
-                first = document.keys[(*path, key)].line
+                first = document.keys[(*path, key)].line + 1
                 self.wrong(key_node, f"{key!r} stands twice, first in line {first}", "duplicate-key")
                 continue
-            document.keys[(*path, key)] = self.place(key_node)
+            document.keys[(*path, key)] = self.mark(key_node)
             result[key] = self.build(value_node, (*path, key), document, depth + 1)
         return result
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
+        if self.fill and "$" in text:
+            text = self.filled(node, text, self.fill)
         if node.style:  # quoted, or a block
             self.check_tag(node, "tag:yaml.org,2002:str")
             return text
@@ -189,7 +225,21 @@ class _Builder:
         """What ends the reading at once."""
         return SpecProblems([Problem(self.place(node), message, code)])
 
-    def place(self, node: yaml.Node) -> Place:
+    def filled(self, node: yaml.ScalarNode, text: str, fill: Fill) -> str:
+        try:
+            return fill(text)
+        except TemplateError as error:
+            mark = self.mark(node)
+            if node.start_mark.line == node.end_mark.line:
+                quote = 1 if node.style else 0
+                mark = mark._replace(column=mark.column + quote + error.start, width=error.end - error.start)
+            self.problems.append(Problem(mark.place, error.message, error.code, note=error.note))
+            return ""
+
+    def mark(self, node: yaml.Node) -> Mark:
         start, end = node.start_mark, node.end_mark
         width = end.column - start.column if end.line == start.line else 1
-        return _place(self.name, self.lines, start.line, start.column, width)
+        return Mark(self.source, start.line, start.column, width)
+
+    def place(self, node: yaml.Node) -> Place:
+        return self.mark(node).place

@@ -72,7 +72,7 @@ def test_a_container_is_kept_running(host: Host) -> None:
 
 def test_planning_writes_nothing(host: Host, tmp_path: Path) -> None:
     spec = write(tmp_path, job())
-    for arguments in (["plan", spec], ["validate", spec], ["status", spec], ["plan", spec, "-o", "json"]):
+    for arguments in (["plan", spec], ["validate", spec], ["status", spec], ["plan", spec, "--output", "json"]):
         marks = leaks.marks_of(host.root)
         state, machine = listing(host.root), leaks.present(marks)
         host.run(*arguments)
@@ -97,12 +97,12 @@ def test_order_and_comments_are_no_change(host: Host, tmp_path: Path) -> None:
 
 
 def test_a_failed_job_is_said_and_run_again(host: Host, tmp_path: Path) -> None:
-    spec = write(tmp_path, job("[sh, -c, 'echo why; exit 3']") + job(name="two"))
+    spec = write(tmp_path, job("[sh, -c, 'echo why; exit 3']") + job(name="two", more="  dependsOn: [{job: one}]\n"))
     done = host.run("apply", spec)
     assert done.returncode == 1
     assert b"job/one: the command ended with exit status 3" in done.stderr
     assert b"why" in done.stderr
-    plan = json.loads(host.run("plan", spec, "-o", "json").stdout)
+    plan = json.loads(host.run("plan", spec, "--output", "json").stdout)
     assert [change["action"] for change in plan["changes"]] == ["replace", "create"]
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from specrun.errors import Conflict
+from specrun.reconcile.changes import Action, Found, FoundImage, Observed, Plan
 from specrun.reconcile.diff import Difference, Operation, differences
-from specrun.reconcile.observe import Observed, ObservedContainer, ObservedImage
-from specrun.reconcile.plan import Action, Plan, plan
+from specrun.reconcile.plan import plan
 from specrun.reconcile.project import Entry, Project
 from specrun.spec.loader import Specs, load
 
-BUSYBOX = {"docker.io/library/busybox:latest": ObservedImage("sha256:1", "")}
+BUSYBOX = {"docker.io/library/busybox:latest": FoundImage("sha256:1")}
 
 
 def specs(tmp_path: Path, kind: str = "Job", command: str = "[echo, hi]") -> Specs:
@@ -27,8 +27,8 @@ def specs(tmp_path: Path, kind: str = "Job", command: str = "[echo, hi]") -> Spe
 def planned(wanted: Specs, status: str, code: int = 0, token: str = "t", image: str = "sha256:1") -> Plan:
     resource = next(iter(wanted.resources.values()))
     record = Project("s", {resource.key: Entry(resource.kind, "one", resource.values, "t")})
-    container = ObservedContainer("c" * 64, image, status, code, token)
-    return plan(wanted, Observed(BUSYBOX, {"one": container}), record)
+    container = Found("c" * 64, status, token, {}, {"image_id": image, "exit_code": code})
+    return plan(wanted, Observed(BUSYBOX, {resource.key: container}), record)
 
 
 def test_nothing_there_means_create(tmp_path: Path) -> None:

@@ -2,36 +2,91 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-from specrun.cli.commands.specs import command, guarded
+from specrun.cli.commands.plan import CHOICE, choice
+from specrun.cli.commands.specs import call_of, command, guarded, specs_of
 from specrun.cli.context import Context
-from specrun.cli.options import Parsed
-from specrun.engine.containers import Engine
-from specrun.reconcile import project, render
-from specrun.reconcile.apply import Applier, Output
-from specrun.reconcile.observe import observe
-from specrun.reconcile.plan import plan
-from specrun.spec.loader import load
+from specrun.cli.options import Option, Parsed
+from specrun.errors import UsageError
+from specrun.paths import Root
+from specrun.reconcile import render, saved
+from specrun.reconcile.apply import default_parallel
+from specrun.reconcile.kinds.base import Output
+from specrun.reconcile.session import Choice, applier, locked, look
 
-COMMAND = command("apply", "Make it as the specs say.", ["apply specs/workshop/01-hello-world.yaml"])
+COMMAND = command(
+    "apply",
+    "Make it as the specs say. FILE may also be a plan that `specrun plan -o` has saved.",
+    ["apply specs/workshop/01-hello-world.yaml", "apply --prune --wait --timeout 30 web/"],
+    [
+        *CHOICE,
+        Option("--parallel", "number", "How many changes at once (default: by the number of processors)"),
+        Option("--wait", "flag", "Return when all that have a health check are healthy"),
+        Option("--timeout", "number", "Seconds to wait for health, here and before dependents (default 120)"),
+    ],
+)
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 when all is as the specs say, 1 when something failed."""
 
-    def action(options: Parsed, as_json: bool) -> tuple[int, dict[str, Any]]:
-        specs = load(options.arguments, options.project)
+    def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
+        if options.parallel is not None and not 1 <= options.parallel <= 64:
+            raise UsageError(f"--parallel {options.parallel}: expected 1 to 64")
         root = context.root()
-        news = (lambda text: None) if as_json else (lambda text: context.out(f"{text}\n"))
-        with project.exclusive(root, specs.project):
-            Engine(root).mend()
-            record = project.load(root, specs.project)
-            made = plan(specs, observe(root), record)
-            if not as_json:
-                context.out(render.text(made, colour=render.use_colour(1)))
-            output = Output(None, None, news) if as_json else Output(1, 2, news)
-            count = Applier(root, specs, record, output).apply(made)
-        return 0, {**render.document(made), "applied": count}
+        plan = _saved_plan(options)
+        if plan is not None:
+            return _apply_saved(plan, options, context, root, quiet)
+        return _apply(call_of(options), choice(options), options, context, root, quiet, None)
 
     return guarded(COMMAND, arguments, context, action)
+
+
+def _saved_plan(options: Parsed) -> dict[str, Any] | None:
+    """The plan that the only argument is, if it is one."""
+    plans = [path for path in options.arguments if path != "-" and saved.is_saved(path)]
+    if not plans:
+        return None
+    if len(options.arguments) > 1 or options.target or options.prune or options.set or options.overlay:
+        raise UsageError("a saved plan is applied as it is: alone, without options that choose what is planned")
+    return saved.load(plans[0])
+
+
+def _apply_saved(
+    plan: dict[str, Any], options: Parsed, context: Context, root: Root, quiet: bool
+) -> tuple[int, dict[str, Any]]:
+    call = plan["call"]
+    try:
+        os.chdir(call["folder"])  # the specs' paths are relative to where the plan was made
+    except OSError as error:
+        raise saved.StalePlan(f"the folder of the plan is gone: {call['folder']}") from error
+    return _apply(call, Choice(tuple(call["target"]), call["prune"]), options, context, root, quiet, plan)
+
+
+def _apply(
+    call: dict[str, Any],
+    chosen: Choice,
+    options: Parsed,
+    context: Context,
+    root: Root,
+    quiet: bool,
+    plan: dict[str, Any] | None,
+) -> tuple[int, dict[str, Any]]:
+    specs = specs_of(call)
+    news = (lambda text: None) if quiet else (lambda text: context.out(f"{text}\n"))
+    output = Output(None, None, news) if quiet else Output(1, 2, news)
+    with locked(root, specs):
+        session = look(root, specs, chosen, salt=plan["salt"] if plan else "")
+        if plan is not None:
+            saved.require_fresh(plan, session)
+        if not quiet:
+            context.out(render.text(session.plan, colour=render.use_colour(1)))
+        timeout = 120.0 if options.timeout is None else float(options.timeout)
+        parallel = options.parallel or default_parallel()
+        work = applier(root, session, output, parallel=parallel, timeout=timeout)
+        count = work.apply(session.plan)
+        if options.wait:
+            work.wait()
+    return 0, {**render.document(session.plan), "applied": count}

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from specrun.cli.commands.specs import command, guarded
+from specrun.cli.commands.specs import call_of, command, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Parsed
 from specrun.reconcile import project
 from specrun.reconcile.apply import delete
-from specrun.spec.loader import load
+from specrun.reconcile.kinds.base import View
+from specrun.reconcile.session import locked
 
 COMMAND = command("delete", "Remove everything that apply has made of these specs.", ["delete specs/workshop"])
 
 
 def run(arguments: list[str], context: Context) -> int:
-    """Remove containers, jobs and images of the project."""
+    """Remove all objects of the project."""
 
-    def action(options: Parsed, as_json: bool) -> tuple[int, dict[str, Any]]:
-        specs = load(options.arguments, options.project)
+    def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
+        specs = specs_of(call_of(options))
         root = context.root()
         lines: list[str] = []
-        with project.exclusive(root, specs.project):
-            count = delete(root, project.load(root, specs.project), lines.append)
-        if not as_json:
+        with locked(root, specs):
+            record = project.load(root, specs.project)
+            count = delete(View(root, specs, record), record, lines.append)
+        if not quiet:
             context.out("".join(f"{line}\n" for line in lines) + f"{count} deleted.\n")
         return 0, {"project": specs.project, "deleted": count, "news": lines}
 

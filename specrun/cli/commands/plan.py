@@ -1,34 +1,49 @@
-"""`specrun plan`: what apply would do, and why. Writes nothing at all."""
+"""`specrun plan`: what apply would do, and why. Writes nothing at all, save the file that it is told to."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from specrun.cli.commands.specs import command, guarded
+from specrun.cli.commands.specs import FORMATS, call_of, command, guarded, specs_of
 from specrun.cli.context import Context
-from specrun.cli.options import Parsed
+from specrun.cli.options import Option, Parsed
+from specrun.errors import UsageError
 from specrun.paths import peek_root
-from specrun.reconcile import project, render
-from specrun.reconcile.observe import observe
-from specrun.reconcile.plan import plan
-from specrun.spec.loader import load
+from specrun.reconcile import render
+from specrun.reconcile.session import Choice, look
 
+CHOICE = [
+    Option("--target", "list", "Only this object and what it needs, as container/web", "object"),
+    Option("--prune", "flag", "Delete what the project has and the specs no longer have"),
+]
 COMMAND = command(
     "plan",
     "Show what apply would change, and why. Exits with 0 for no change, 2 for changes, 1 for an error.",
-    ["plan specs/workshop/01-hello-world.yaml"],
+    ["plan specs/workshop/01-hello-world.yaml", "plan -o web.plan web.yaml && specrun apply web.plan"],
+    [*CHOICE, Option("-o --out", "value", "Save the plan, for `specrun apply FILE`", "file")],
 )
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 for no change, 2 for changes, 1 for an error."""
 
-    def action(options: Parsed, as_json: bool) -> tuple[int, dict[str, Any]]:
-        specs = load(options.arguments, options.project)
-        root = peek_root(context.root_path)
-        made = plan(specs, observe(root), project.load(root, specs.project))
-        if not as_json:
-            context.out(render.text(made, colour=render.use_colour(1)))
-        return (2 if made.needed else 0), render.document(made)
+    def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
+        if options.out in FORMATS:
+            hint = f"the format is --output {options.out}; write ./{options.out} for a file of that name"
+            raise UsageError(f"-o {options.out}: -o names the file that the plan is saved in", hint=hint)
+        call = call_of(options)
+        session = look(peek_root(context.root_path), specs_of(call), choice(options))
+        if options.out:
+            from specrun.reconcile import saved
+
+            saved.save(options.out, session, {**call, "target": options.target, "prune": options.prune})
+        if not quiet:
+            context.out(render.text(session.plan, colour=render.use_colour(1)))
+        return (2 if session.plan.needed else 0), render.document(session.plan)
 
     return guarded(COMMAND, arguments, context, action)
+
+
+def choice(options: Parsed) -> Choice:
+    """What --target and --prune say."""
+    return Choice(tuple(options.target), options.prune)

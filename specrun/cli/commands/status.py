@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from specrun.cli.commands.specs import command, guarded
+from specrun.cli.commands.specs import call_of, command, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Parsed
-from specrun.oci.reference import Reference
 from specrun.paths import peek_root
 from specrun.reconcile import project
-from specrun.reconcile.observe import Observed, observe
+from specrun.reconcile.changes import Observed
+from specrun.reconcile.observe import observe
 from specrun.reconcile.project import Project
-from specrun.spec.loader import Resource, load
-from specrun.spec.models import ImageSpec
+from specrun.spec.loader import Resource
+from specrun.spec.models import ProcessSpec
 
 COMMAND = command("status", "Show what the objects of these specs are doing.", ["status specs/workshop"])
 
@@ -21,12 +21,13 @@ COMMAND = command("status", "Show what the objects of these specs are doing.", [
 def run(arguments: list[str], context: Context) -> int:
     """Print a table; writes nothing."""
 
-    def action(options: Parsed, as_json: bool) -> tuple[int, dict[str, Any]]:
-        specs = load(options.arguments, options.project)
+    def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
+        specs = specs_of(call_of(options))
         root = peek_root(context.root_path)
-        record, observed = project.load(root, specs.project), observe(root)
+        record = project.load(root, specs.project)
+        observed = observe(root, specs, record)
         rows = [_row(resource, record, observed) for resource in specs.resources.values()]
-        if not as_json:
+        if not quiet:
             from tabulate import tabulate
 
             context.out(tabulate(rows, headers="keys", tablefmt="plain") + "\n")
@@ -36,16 +37,17 @@ def run(arguments: list[str], context: Context) -> int:
 
 
 def _row(resource: Resource, record: Project, observed: Observed) -> dict[str, str]:
+    found = observed.objects.get(resource.key)
     state, detail = "absent", ""
-    if isinstance(resource.spec, ImageSpec):
-        found = [observed.images.get(Reference.parse(tag).canonical) for tag in resource.spec.tags]
-        if all(found):
-            state, detail = "present", ", ".join(dict.fromkeys(image.id[7:19] for image in found if image))
-    elif container := observed.containers.get(resource.metadata.name):
-        entry = record.entries.get(resource.key)
-        state, detail = container.status, container.id[:12]
-        if entry is None or entry.token != container.token:
-            state, detail = "absent", f"{container.id[:12]} has the name, and is not of this project"
-        elif container.status == "exited":
-            state = "completed" if container.exit_code == 0 else f"failed ({container.exit_code})"
+    if found is not None:
+        state, detail = found.state, found.id.removeprefix("sha256:")[:12]
+        if isinstance(resource.spec, ProcessSpec):
+            entry = record.entries.get(resource.key)
+            if entry is None or found.token not in (entry.token, *entry.earlier):
+                state, detail = "absent", f"{detail} has the name, and is not of this project"
+            elif state == "exited":
+                code = found.detail["exit_code"]
+                state = "completed" if code == 0 else f"failed ({code})"
+            elif health := found.detail.get("health"):
+                state = f"{state} ({health})"
     return {"kind": resource.kind, "name": resource.metadata.name, "state": state, "detail": detail}

@@ -1,0 +1,292 @@
+"""Kinds Container and Job on the local runtime: the container of the object's name that carries our token."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any
+
+from specrun.engine.containers import Container, ContainerNotFound
+from specrun.engine.logs import read_log
+from specrun.errors import Conflict, SpecrunError
+from specrun.reconcile.changes import Action, Change, Fact, Found
+from specrun.reconcile.diff import Difference
+from specrun.reconcile.kinds import request
+from specrun.reconcile.kinds.base import (
+    Desk,
+    Task,
+    View,
+    fact_differences,
+    input_differences,
+    placed,
+    spec_differences,
+)
+from specrun.reconcile.kinds.files import digest_of, read_file
+from specrun.reconcile.project import TOKEN, Entry
+from specrun.spec.loader import Resource
+from specrun.spec.models import ContainerSpec, ProcessSpec
+from specrun.spec.yamltext import Path
+from specrun_runtime import state
+
+
+class JobFailed(SpecrunError):
+    """A job's command ended with another exit status than 0."""
+
+    code = "job-failed"
+
+
+class Unhealthy(SpecrunError):
+    """A container is not what its health check wants, or did not stay up."""
+
+    code = "unhealthy"
+
+
+IN_PLACE = ("resources", "restart", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
+"""Fields that are changed without a new process."""
+
+
+def spec_of(resource: Resource) -> ProcessSpec:
+    """The spec of a Container or Job."""
+    assert isinstance(resource.spec, ProcessSpec)  # noqa: S101 - the table says so
+    return resource.spec
+
+
+class _Processes:
+    """What the two kinds have in common."""
+
+    job = False
+
+    def unsupported(self, resource: Resource) -> list[Path]:
+        """Fields that the engine can't be asked for."""
+        return request.unsupported(spec_of(resource))
+
+    def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
+        """The container of this name, whoever's it is."""
+        container = view.containers.get(name)
+        if container is None:
+            return None
+        status, code = container.state.status, container.state.exit_code
+        if status == state.RUNNING and not state.is_owned(container.directory):
+            status, code = state.EXITED, 137  # its monitor was killed; the next change makes that official
+        token = (container.config.get("Labels") or {}).get(TOKEN, "")
+        facts: dict[str, Fact] = {}
+        made: dict[str, Any] = {}
+        if status == state.RUNNING:
+            from specrun.reconcile import facts as reading
+
+            facts, made = reading.of_container(view, container)
+        detail = {"image_id": container.image_id, "exit_code": code, "made": made, "pid": container.state.pid}
+        return Found(container.id, status, token, facts, detail)
+
+    def inputs(self, view: View, resource: Resource) -> dict[str, str]:
+        """Contents of its secrets, configs, env files, and of files that are bound into it."""
+        spec = spec_of(resource)
+        found: dict[str, str] = {}
+        for kind, mounts in (("secret", spec.secrets), ("config", spec.configs)):
+            for mount in mounts:
+                source = view.specs.resources[f"{kind}/{mount.source}"]
+                found[f"{kind}s.{mount.source}"] = digest_of(view, source)
+        for index, name in enumerate(spec.envFiles):
+            data = read_file(resource, name, "envFiles", index)
+            found[f"envFiles.{name}"] = hashlib.sha256(data).hexdigest()
+        for volume in spec.volumes:
+            if volume.type == "bind" and volume.source and os.path.isfile(path := resource.path(volume.source)):
+                found[f"volumes.{volume.target}"] = _digest_of_file(path)
+        return found
+
+    def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
+        """First whose it is, then its spec, then its image, then what the kernel says, then whether it runs."""
+        key = resource.key
+        if found is None:
+            gone = entry is not None and entry.made
+            return Change(Action.CREATE, key, "it is gone" if gone else "", drifted=gone)
+        if entry is None or found.token not in (entry.token, *entry.earlier):
+            raise Conflict(
+                f"{key} cannot be made: container {found.id[:12]} has the name {resource.metadata.name} "
+                "and is not of this project",
+                hint=f"choose another name, or remove it with `specrun rm -f {resource.metadata.name}`",
+                place=resource.place("metadata", "name"),
+            )
+        if found.token != entry.token:
+            return Change(Action.REPLACE, key, "an earlier apply was interrupted before it replaced this one")
+        return (
+            self._by_spec(resource, found, entry)
+            or self._by_image(desk, resource, found)
+            or self._by_inputs(desk, resource, entry)
+            or self._by_facts(resource, found)
+            or self._by_run(resource, found)
+        )
+
+    def _by_spec(self, resource: Resource, found: Found, entry: Entry) -> Change | None:
+        changed = spec_differences(resource, entry)
+        if not changed:
+            return None
+        lasting = [one for one in changed if one.field[0] not in IN_PLACE]
+        if lasting or self.job or found.state != state.RUNNING:
+            return placed(Action.REPLACE, resource, f"{_names(lasting or changed)} cannot change in place", changed)
+        return placed(Action.UPDATE, resource, "its spec has changed", changed)
+
+    def _by_image(self, desk: Desk, resource: Resource, found: Found) -> Change | None:
+        spec = spec_of(resource)
+        made = desk.image_change(spec.image)
+        if made and made.action in (Action.CREATE, Action.REPLACE) and not made.drifted:
+            return Change(Action.REPLACE, resource.key, f"its image {spec.image} is made anew")
+        current = desk.image(spec.image)
+        if current and current.id != found.detail["image_id"]:
+            return Change(Action.REPLACE, resource.key, f"{spec.image} is another image now")
+        return None
+
+    def _by_inputs(self, desk: Desk, resource: Resource, entry: Entry) -> Change | None:
+        changed = input_differences(desk.observed.inputs.get(resource.key, {}), entry)
+        if not changed:
+            return None
+        spec = resource.spec
+        if isinstance(spec, ContainerSpec) and spec.reload and not any(one.dotted.startswith("env") for one in changed):
+            return placed(Action.UPDATE, resource, f"reload by {spec.reload.signal}: changed content", changed)
+        return placed(Action.REPLACE, resource, f"content of {_names(changed)} has changed", changed)
+
+    def _by_facts(self, resource: Resource, found: Found) -> Change | None:
+        wanted = {**found.detail.get("made", {}), **request.wanted_facts(spec_of(resource))}
+        changed = fact_differences(wanted, found)
+        if not changed:
+            return None
+        lasting = [one for one in changed if str(one.field[0]).split(".")[0] not in IN_PLACE]
+        if lasting or self.job:
+            return placed(
+                Action.REPLACE, resource, f"{_names(lasting or changed)} is not as made", changed, drifted=True
+            )
+        return placed(Action.UPDATE, resource, "it is not as the spec says", changed, drifted=True)
+
+    def _by_run(self, resource: Resource, found: Found) -> Change:
+        """The spec is the same; is it also doing what it should?"""
+        raise NotImplementedError
+
+    def apply(self, task: Task) -> None:
+        """Make it, make it anew, or go on with the one that is there."""
+        raise NotImplementedError
+
+    def remove(self, view: View, entry: Entry) -> str:
+        """Stop and remove the container, if it is ours."""
+        return "" if remove_own(view, entry) else "-"
+
+    def _run(self, task: Task) -> None:
+        """Remove what is replaced, and start a new one."""
+        remove_own(task.view, task.entry)
+        wanted = request.of(task)
+        output = task.output if self.job else None
+        running = task.view.engine.run(
+            wanted, stdout=output.stdout if output else None, stderr=output.stderr if output else None
+        )
+        if not self.job:
+            running.detach()
+            return
+        self._judge(task, running.wait())
+
+    def _judge(self, task: Task, status: int) -> None:
+        if status == 0:
+            return
+        container = task.view.engine.get(task.resource.metadata.name)
+        lines = [data.decode("utf-8", "replace").rstrip() for _, _, data in read_log(container.directory, tail=5)]
+        last = f"; its last output:\n    {chr(10).join(lines).replace(chr(10), chr(10) + '    ')}" if lines else ""
+        raise JobFailed(f"the command ended with exit status {status}{last}", hint=f"specrun logs {container.name}")
+
+
+class Containers(_Processes):
+    """Kept running."""
+
+    def _by_run(self, resource: Resource, found: Found) -> Change:
+        if found.state == state.RUNNING:
+            return Change(Action.KEEP, resource.key, "")
+        code = found.detail["exit_code"]
+        what = f"it has exited with status {code}" if found.state == state.EXITED else "it was never started"
+        return Change(Action.UPDATE, resource.key, f"start it again: {what}", drifted=True)
+
+    def apply(self, task: Task) -> None:
+        """Create, replace, change limits, reload, or start again."""
+        if task.change.action is not Action.UPDATE:
+            self._run(task)
+            return
+        engine, name = task.view.engine, task.resource.metadata.name
+        container = engine.get(name)
+        if container.state.status != state.RUNNING:
+            running = engine.start(container)
+            if running:
+                running.detach()
+            return
+        request.update(task, container)
+
+
+class Jobs(_Processes):
+    """Run to completion, once for each version of its spec."""
+
+    job = True
+
+    def _by_run(self, resource: Resource, found: Found) -> Change:
+        if found.state == state.RUNNING:
+            return Change(Action.UPDATE, resource.key, "is still running; its end is waited for")
+        code = found.detail["exit_code"]
+        if found.state == state.EXITED and code == 0:
+            return Change(Action.KEEP, resource.key, "")
+        what = f"its last run failed with exit status {code}" if found.state == state.EXITED else "it never ran"
+        return Change(Action.REPLACE, resource.key, what)
+
+    def apply(self, task: Task) -> None:
+        """Run it, or wait for the run that an earlier apply has begun."""
+        if task.change.action is not Action.UPDATE:
+            self._run(task)
+            return
+        container = task.view.engine.get(task.resource.metadata.name)
+        status = task.view.engine.wait(container)
+        for _, stream, data in read_log(container.directory):
+            sink = task.output.stdout if stream == "stdout" else task.output.stderr
+            if sink is not None:
+                os.write(sink, data)
+        self._judge(task, status)
+
+
+def own_container(view: View, entry: Entry) -> Container | None:
+    """The container of an entry, if there is one and it carries one of the entry's tokens."""
+    try:
+        container = view.engine.get(entry.name)
+    except ContainerNotFound:
+        return None
+    token = (container.config.get("Labels") or {}).get(TOKEN)
+    return container if token and token in (entry.token, *entry.earlier) else None
+
+
+def remove_own(view: View, entry: Entry) -> bool:
+    """Stop and remove the container of an entry; whether there was one."""
+    container = own_container(view, entry)
+    if container is None:
+        return False
+    view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
+    view.engine.remove(container, force=True)
+    return True
+
+
+def await_condition(view: View, entry: Entry, condition: str, timeout: float) -> None:
+    """Wait until a container that was started is `healthy`. Raises Unhealthy."""
+    if condition != "healthy":
+        return
+    deadline = time.monotonic() + timeout
+    while True:
+        container = own_container(view, entry)
+        health = request.health(container) if container else ""
+        if health == "healthy":
+            return
+        if container is None or container.state.status != state.RUNNING or health in ("", "none"):
+            what = "is not running" if health else "has no health check"
+            raise Unhealthy(f"{entry.key} {what}, so it is never healthy")
+        if time.monotonic() > deadline:
+            raise Unhealthy(f"{entry.key} was not healthy within {timeout:g} seconds: it is {health}")
+        time.sleep(0.1)
+
+
+def _names(found: list[Difference]) -> str:
+    return ", ".join(dict.fromkeys(one.dotted for one in found))
+
+
+def _digest_of_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

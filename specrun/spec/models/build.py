@@ -1,0 +1,33 @@
+"""Kind Build: an image built from a Dockerfile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from specrun.spec.models.base import Environment, ImageReference, Labels, Model, Name, one_of
+
+
+class BuildSpec(Model):
+    """An image built from a Dockerfile; built again when an input has changed."""
+
+    tags: Annotated[list[ImageReference], Field(min_length=1)] = Field(description="References to the image.")
+    context: str = Field(default=".", description="The folder whose files COPY takes, beside the spec.")
+    dockerfile: str | None = Field(default=None, description="The file, inside the context; Dockerfile by default.")
+    dockerfileInline: str | None = Field(default=None, description="The text of the Dockerfile itself.")
+    args: Environment = Field(default={}, description="Build arguments.")
+    secrets: dict[str, Name] = Field(default={}, description="Id of RUN --mount=type=secret -> name of a Secret.")
+    contexts: dict[str, str] = Field(default={}, description="Named contexts for COPY --from: folder or image.")
+    target: str | None = Field(default=None, description="The stage to stop at.")
+    platforms: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="os/architecture; those that can't run on this host are refused."
+    )
+    labels: Labels = Field(default={}, description="Labels of the image.")
+    network: Literal["default", "none", "host"] | None = Field(default=None, description="The network of RUN steps.")
+    noCache: bool = Field(default=False, description="Use no cached step.")
+    cacheFrom: list[str] = Field(default=[], description="Where cached steps are taken from.")
+    cacheTo: list[str] = Field(default=[], description="Where cached steps are put.")
+    pull: bool = Field(default=False, description="Look for newer base images.")
+
+    _file = one_of("dockerfile", "dockerfileInline", none=True)

@@ -1,0 +1,164 @@
+"""From what stands on the command line to documents: files, folders, standard input, includes, overlays, variables.
+
+A document with nothing but `include` names more files, relative to its own. Variables come from `--set`, then from
+the environment, then from `.env` beside the first file (or from `--env-file` instead).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from specrun.errors import Place, UsageError
+from specrun.spec import dotenv
+from specrun.spec.overlay import merge
+from specrun.spec.problems import Problem, SpecProblems
+from specrun.spec.template import fill
+from specrun.spec.yamltext import Document, parse, read
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How specs are to be read."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What was given by --set."""
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    env_files: list[str] = field(default_factory=list)
+    profiles: frozenset[str] = frozenset()
+    overlays: list[str] = field(default_factory=list)
+
+
+def variables_of(settings: list[str]) -> dict[str, str]:
+    """The variables of `--set NAME=value`. Raises UsageError."""
+    found = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--set {setting}: expected NAME=value")
+        found[name] = value
+    return found
+
+
+def gather(paths: list[str], options: Options) -> tuple[list[Document], list[Problem]]:
+    """All documents, overlays laid on, and what is wrong with their text."""
+    gatherer = _Gatherer(paths, options)
+    for path in expand(paths):
+        gatherer.add(path)
+    documents, problems = gatherer.documents, gatherer.problems
+    if options.overlays:
+        over = _Gatherer(paths, options)
+        for path in expand(options.overlays):
+            over.add(path)
+        problems += over.problems
+        documents = _lay(documents, over.documents, problems)
+    return documents, problems
+
+
+def expand(paths: list[str]) -> list[str]:
+    """Folders as the files in them, sorted."""
+    files = []
+    for path in paths:
+        if path != "-" and os.path.isdir(path):
+            files += [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(SUFFIXES)]
+        else:
+            files.append(path)
+    return files
+
+
+class _Gatherer:
+    """Reads files and what they include; every file once."""
+
+    def __init__(self, paths: list[str], options: Options) -> None:
+        self.documents: list[Document] = []
+        self.problems: list[Problem] = []
+        self.seen: set[str] = set()
+        self.variables = self._variables(paths, options)
+
+    def _variables(self, paths: list[str], options: Options) -> dict[str, str]:
+        found: dict[str, str] = {}
+        files = options.env_files
+        if not files:
+            first = paths[0] if paths else "-"
+            folder = "." if first == "-" else first if os.path.isdir(first) else os.path.dirname(first)
+            beside = os.path.join(folder, ".env")
+            files = [beside] if os.path.isfile(beside) else []
+        for file in files:
+            try:
+                name, text = read(file)
+                found.update(dotenv.parse(text, {**options.environment, **options.variables}))
+            except dotenv.DotenvError as error:
+                source = text.splitlines()[error.line - 1] if error.line <= len(text.splitlines()) else ""
+                self.problems.append(Problem(Place(name, error.line, 1, source), error.message, "bad-env-file"))
+            except SpecProblems as error:
+                self.problems += error.problems
+        return {**found, **options.environment, **options.variables}
+
+    def add(self, path: str, at: Place | None = None) -> None:
+        """Read a file; `at` is where an include names it."""
+        real = path if path == "-" else os.path.realpath(path)
+        if real in self.seen:
+            return
+        self.seen.add(real)
+        if at and not os.path.exists(path):
+            self.problems.append(Problem(at, f"there is no {path}", "missing-file", field="include"))
+            return
+        try:
+            documents = parse(*read(path), lambda text: fill(text, self.variables))
+        except SpecProblems as error:
+            self.problems += error.problems
+            return
+        for document in documents:
+            if isinstance(document.value, dict) and "include" in document.value:
+                self._include(document)
+            else:
+                self.documents.append(document)
+
+    def _include(self, document: Document) -> None:
+        others = [key for key in document.value if key != "include"]
+        for key in others:
+            place = document.place((key,), key=True)
+            note = "a document with include holds nothing else"
+            self.problems.append(Problem(place, "unknown field", "unknown-field", "", key, note))
+        wanted = document.value["include"]
+        names = wanted if isinstance(wanted, list) else [wanted]
+        for index, name in enumerate(names):
+            place = document.place(("include", index))
+            if not isinstance(name, str) or name == "-":
+                message = "expected a file or folder, relative to this one"
+                self.problems.append(Problem(place, message, "wrong-type", field="include"))
+                continue
+            folder = "" if document.file == "<stdin>" else os.path.dirname(document.file)
+            for path in expand([os.path.join(folder, name)]):
+                self.add(path, place)
+
+
+def _lay(documents: list[Document], overlays: list[Document], problems: list[Problem]) -> list[Document]:
+    """The documents with the overlays on them; an overlay of nothing is a problem."""
+    found: dict[tuple[object, object], Document | None] = {}
+    for document in documents:
+        found.setdefault(_identity(document), document)
+    rest = [document for document in documents if found.get(_identity(document)) is not document]
+    for over in overlays:
+        base = found.get(_identity(over))
+        if base is None:
+            kind, name = _identity(over)
+            place = over.place(("metadata", "name"))
+            message = f"there is no {str(kind).lower()}/{name} to lay this on"
+            problems.append(Problem(place, message, "no-such-spec", note="an overlay changes what other files hold"))
+            continue
+        try:
+            found[_identity(over)] = merge(base, over)
+        except SpecProblems as error:
+            problems += error.problems
+    return [document for document in found.values() if document] + rest
+
+
+def _identity(document: Document) -> tuple[object, object]:
+    value = document.value if isinstance(document.value, dict) else {}
+    metadata = value.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else id(document)
+    return (str(value.get("kind")), str(name))
