@@ -28,6 +28,8 @@ VERBS = {
     "apply": "make it as the specs say",
     "status": "show what the specs' objects are doing",
     "delete": "remove what the specs have made",
+    "schema": "print the JSON Schema of specs",
+    "explain": "print the documentation of a kind or field",
     "check": "look whether claims about images and containers hold",
     "test": "run features on one or more engines, and report",
     "report": "write conformance reports from results",
@@ -38,7 +40,7 @@ VERBS = {
 """Verb -> what it does. A verb's module is specrun.cli.commands.<verb>, imported when it is used."""
 
 GROUPS = (
-    ("Specs", "validate plan apply status delete"),
+    ("Specs", "validate plan apply status delete schema explain"),
     ("Containers", "run create start stop kill ps rm logs wait inspect"),
     ("Images", "images image"),
     ("Tests", "check test report"),

@@ -68,9 +68,12 @@ def _address(text: str) -> str:
 _PROPAGATION = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 
 
-def volume(text: str) -> dict[str, Any]:
-    """`[source:]target[:options]`, as fields of volumes: a source with a path in it is bound, another is a volume."""
-    parts = _colons(text)
+def volume(text: str, *, drives: bool = False) -> dict[str, Any]:
+    """`[source:]target[:options]`, as fields of volumes: a source with a path in it is bound, another is a volume.
+
+    With `drives`, one letter before a colon is a drive, as Compose takes it.
+    """
+    parts = _colons(text, drives)
     if len(parts) > 3:
         raise ValueError("too many colons")
     if not all(part.strip() for part in parts):
@@ -78,7 +81,7 @@ def volume(text: str) -> dict[str, Any]:
     if len(parts) == 1:
         return {"type": "volume", "target": parts[0]}
     source, target = parts[0], parts[1]
-    bound = source[0] in "./~" or "\\" in source or _drive(source)
+    bound = source[0] in "./~" or "\\" in source or (drives and _drive(source))
     fields: dict[str, Any] = {"type": "bind" if bound else "volume", "source": source, "target": target}
     for option in parts[2].split(",") if len(parts) == 3 else []:
         fields.update(_option(option))
@@ -100,7 +103,7 @@ def _option(option: str) -> dict[str, Any]:
     return {} if word == "rw" else {"options": [option]}
 
 
-def _colons(text: str) -> list[str]:
+def _colons(text: str, drives: bool) -> list[str]:
     """Split at colons, save those inside ${…} and behind the letter of a drive."""
     parts, depth, start = [], 0, 0
     for index, char in enumerate(text):
@@ -108,7 +111,7 @@ def _colons(text: str) -> list[str]:
             depth += 1
         elif char == "}" and depth:
             depth -= 1
-        elif char == ":" and not depth and not _after_drive(text, start, index):
+        elif char == ":" and not depth and not (drives and _after_drive(text, start, index)):
             parts.append(text[start:index])
             start = index + 1
     return [*parts, text[start:]]

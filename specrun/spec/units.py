@@ -10,6 +10,7 @@ from typing import Any
 
 SIZE = "^[0-9]+(\\.[0-9]+)? ?([bB]|[kKmMgGtTpP]([iI]?[bB]|[iI])?)?$"
 DURATION = "^([0-9]+(\\.[0-9]+)?(ns|us|ms|s|m|h))+$|^0$"
+ABOVE_ZERO = "^(?!0+(\\.0+)?$)[0-9]+(\\.[0-9]+)?$"
 MODE = "^0?[0-7]{3,4}$"
 MAC = "^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
 
@@ -47,10 +48,12 @@ def mode(value: Any) -> str:
 
 
 def number(value: Any) -> float:
-    """A number, in quotes or not."""
+    """A number above 0, in quotes or not."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError
-    if isinstance(value, str) and not re.fullmatch("[0-9]+(\\.[0-9]+)?", value):
+    if isinstance(value, str) and not re.fullmatch(ABOVE_ZERO[1:-1], value):
+        raise ValueError
+    if float(value) <= 0:
         raise ValueError
     return float(value)
 

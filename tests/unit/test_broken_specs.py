@@ -1,4 +1,8 @@
-"""Broken specs, each with what is said about it: `tests/golden/specs/<case>.yaml` and `<case>.expected`."""
+"""Broken specs, each with what is said about it.
+
+A case is `tests/golden/specs/<case>.yaml`, or a folder with spec.yaml and perhaps an overlay.yaml, a .env and more;
+`<case>.expected` has `path:line:column code field` of each problem.
+"""
 
 from __future__ import annotations
 
@@ -9,26 +13,28 @@ import pytest
 
 from specrun.errors import SpecrunError
 from specrun.reconcile.graph import graph
-from specrun.reconcile.kinds import check_supported
-from specrun.spec.loader import load
+from specrun.spec.loader import Options, load
 from specrun.spec.problems import SpecProblems
 
-CASES = sorted(Path(__file__).parents[1].glob("golden/specs/*.yaml"))
+FOLDER = Path(__file__).parents[1] / "golden/specs"
+CASES = sorted(path for path in FOLDER.iterdir() if path.suffix == ".yaml" or path.is_dir())
 
 
 def said(case: Path) -> str:
-    """`line:column code field`, a line for each problem."""
+    """`path:line:column code field`, a line for each problem; the path is left out of cases of one file."""
+    spec, overlay = (case / "spec.yaml", case / "overlay.yaml") if case.is_dir() else (case, case)
+    options = Options(
+        environment={"FOO": "x"}, overlays=[str(overlay)] if overlay not in (spec,) and overlay.exists() else []
+    )
     try:
-        specs = load([str(case)])
-        check_supported(specs)
-        graph(specs)
+        graph(load([str(spec)], options=options))
     except SpecProblems as error:
-        return "".join(
-            f"{one.place.line}:{one.place.column} {one.code} {one.field}".rstrip() + "\n" for one in error.problems
-        )
+        lines = [f"{one.place} {one.code} {one.field}".rstrip() for one in error.problems]
     except SpecrunError as error:
-        return f"{error.place.line}:{error.place.column} {error.code}\n" if error.place else f"{error.code}\n"
-    return ""
+        lines = [f"{error.place} {error.code}" if error.place else error.code]
+    else:
+        return ""
+    return "".join(line.removeprefix(f"{case}:").removeprefix(f"{case}/") + "\n" for line in lines)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.stem)
@@ -41,4 +47,4 @@ def test_is_refused_at_its_place(case: Path) -> None:
 
 
 def test_there_are_enough_cases() -> None:
-    assert len(CASES) >= 50
+    assert len(CASES) >= 80

@@ -7,10 +7,21 @@ writing the same thing give equal specs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from itertools import combinations
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
@@ -22,6 +33,45 @@ class Model(BaseModel):
     """A mapping of a spec. A field that is not here is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    ONE_OF: ClassVar[tuple[str, ...]] = ()
+    """Exactly one of these fields is given."""
+    AT_MOST_ONE_OF: ClassVar[tuple[str, ...]] = ()
+    """Not two of these fields are given."""
+
+    @model_validator(mode="after")
+    def _count(self) -> Self:
+        for fields, least in ((self.ONE_OF, 1), (self.AT_MOST_ONE_OF, 0)):
+            named = [name for name in fields if name in self.model_fields_set and getattr(self, name) is not None]
+            if fields and not least <= len(named) <= 1:
+                found = "names nothing" if not named else f"names {' and '.join(named)}"
+                expected = f"{'exactly' if least else 'at most'} one of {', '.join(fields)}"
+                raise PydanticCustomError("not-one", "{found}", {"found": found, "expected": expected})
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The same rules for JSON Schema."""
+        document = handler.resolve_ref_schema(handler(core))
+        given = [{"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in cls.ONE_OF]
+        if given:
+            document["oneOf"] = given
+        pairs = list(combinations(cls.AT_MOST_ONE_OF, 2))
+        if pairs:
+            document["not"] = {"anyOf": [_both(*pair) for pair in pairs]}
+        if rules := cls.schema_rules():
+            document["allOf"] = rules
+        return document
+
+    @classmethod
+    def schema_rules(cls) -> list[dict[str, Any]]:
+        """What JSON Schema has to say beyond the fields, of the rules that validators of the model check."""
+        return []
+
+
+def _both(first: str, second: str) -> dict[str, Any]:
+    set_ = {"not": {"type": "null"}}
+    return {"required": [first, second], "properties": {first: set_, second: set_}}
 
 
 def checked(code: str, message: str, expected: str, test: Callable[[str], bool]) -> AfterValidator:
@@ -47,20 +97,6 @@ def converted(convert: Callable[[Any], Any], code: str, message: str, expected: 
             ) from error
 
     return BeforeValidator(change)
-
-
-def one_of(*fields: str, none: bool = False) -> Any:
-    """A validator for models: exactly one of `fields` is given, or at most one."""
-
-    def check(model: Any) -> Any:
-        named = [field for field in fields if field in model.model_fields_set and getattr(model, field) is not None]
-        if len(named) > 1 or (not named and not none):
-            found = "names nothing" if not named else f"names {' and '.join(named)}"
-            expected = f"{'at most' if none else 'exactly'} one of {', '.join(fields)}"
-            raise PydanticCustomError("not-one", "{found}", {"found": found, "expected": expected})
-        return model
-
-    return model_validator(mode="after")(check)
 
 
 def _is_reference(text: str) -> bool:
@@ -89,15 +125,34 @@ Name = Annotated[
     checked("bad-name", "is not a name", f"{NAME}, at most 128 characters", is_name),
     _schema("string", pattern=f"^{NAME}$", maxLength=128),
 ]
+_PART = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PATH = "[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*"
+REFERENCE = (
+    f"^({_PART}(\\.{_PART})*(:[0-9]+)?/)?{_PATH}(/{_PATH})*(:[a-zA-Z0-9_][a-zA-Z0-9_.-]{{0,127}})?"
+    "(@sha256:[0-9a-f]{64})?$"
+)
+
 ImageReference = Annotated[
-    str, checked("bad-reference", "is not an image reference", "[host[:port]/]name[:tag][@digest]", _is_reference)
+    str,
+    checked("bad-reference", "is not an image reference", "[host[:port]/]name[:tag][@digest]", _is_reference),
+    _schema("string", pattern=REFERENCE),
 ]
 AbsolutePath = Annotated[
     str,
     checked("bad-path", "is not an absolute path", "a path that begins with /", lambda text: text.startswith("/")),
     _schema("string", pattern="^/"),
 ]
-Environment = Annotated[dict[str, str], AfterValidator(_environment)]
+Environment = Annotated[
+    dict[str, str],
+    AfterValidator(_environment),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "propertyNames": {"pattern": "^[^=\\u0000]+$"},
+        }
+    ),
+]
 Texts = Annotated[list[str], Field(min_length=1)]
 Command = Texts
 Labels = dict[str, str]
@@ -118,7 +173,11 @@ Mode = Annotated[
 ]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Cpus = Annotated[
-    float, converted(units.number, "bad-number", "is not a number of CPUs", "a number above 0, as 0.5"), Field(gt=0)
+    float,
+    converted(units.number, "bad-number", "is not a number of CPUs", "a number above 0, as 0.5"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": units.ABOVE_ZERO}]}
+    ),
 ]
 Address = Annotated[
     str,

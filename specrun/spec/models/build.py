@@ -6,11 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from specrun.spec.models.base import Environment, ImageReference, Labels, Model, Name, one_of
+from specrun.spec.models.base import Environment, ImageReference, Labels, Model, Name
 
 
 class BuildSpec(Model):
     """An image built from a Dockerfile; built again when an input has changed."""
+
+    AT_MOST_ONE_OF = ("dockerfile", "dockerfileInline")
 
     tags: Annotated[list[ImageReference], Field(min_length=1)] = Field(description="References to the image.")
     context: str = Field(default=".", description="The folder whose files COPY takes, beside the spec.")
@@ -29,5 +31,3 @@ class BuildSpec(Model):
     cacheFrom: list[str] = Field(default=[], description="Where cached steps are taken from.")
     cacheTo: list[str] = Field(default=[], description="Where cached steps are put.")
     pull: bool = Field(default=False, description="Look for newer base images.")
-
-    _file = one_of("dockerfile", "dockerfileInline", none=True)

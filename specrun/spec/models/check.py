@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from specrun.spec.models.base import AbsolutePath, Command, Environment, Mode, Model, Name, PortNumber, Seconds, one_of
+from specrun.spec.models.base import AbsolutePath, Command, Environment, Mode, Model, Name, PortNumber, Seconds
 
 
 class CommandCheck(Model):
@@ -86,6 +86,8 @@ class LogCheck(Model):
 class CheckSpec(Model):
     """Assertions about a container or job of these specs, or about an image."""
 
+    ONE_OF = ("container", "job", "image")
+
     container: Name | None = Field(default=None, description="A Container of these specs.")
     job: Name | None = Field(default=None, description="A Job of these specs.")
     image: str | None = Field(default=None, description="An image: commands run in a new container of it.")
@@ -98,5 +100,3 @@ class CheckSpec(Model):
     metadata: MetadataCheck | None = Field(default=None, description="What the image says about itself.")
     logs: list[LogCheck] = Field(default=[], description="What it has written.")
     exitCode: int | None = Field(default=None, ge=0, le=255, description="The exit status of a job.")
-
-    _subject = one_of("container", "job", "image")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from specrun.spec.models.base import AbsolutePath, Command, Environment, ImageReference, Labels, Model, one_of
+from specrun.spec.models.base import AbsolutePath, Command, Environment, ImageReference, Labels, Model
 
 
 class Packages(Model):
@@ -41,6 +41,8 @@ class Pull(Model):
 class ImageSpec(Model):
     """An image of the store: pulled, imported, loaded, or assembled from signed packages."""
 
+    ONE_OF = ("packages", "pull", "load", "importFrom")
+
     tags: Annotated[list[ImageReference], Field(min_length=1)] = Field(description="References to the image.")
     packages: Packages | None = Field(default=None, description="Assemble it of these packages of the distribution.")
     pull: Pull | None = Field(default=None, description="Pull it from a registry.")
@@ -51,5 +53,3 @@ class ImageSpec(Model):
     config: ImageConfig = Field(
         default=ImageConfig(), description="Defaults for its containers, of an assembled or imported image."
     )
-
-    _source = one_of("packages", "pull", "load", "importFrom")

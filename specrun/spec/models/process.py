@@ -22,15 +22,18 @@ from specrun.spec.models.base import (
     Name,
     PortNumber,
     Seconds,
-    Texts,
-    one_of,
 )
 
 _NETWORK = "none, host, bridge, a Network of these specs, or container:NAME"
 
 
+_CONDITIONS = {"container": ("started", "healthy"), "job": ("completed",), "registry": ("started",)}
+
+
 class Dependency(Model):
     """Something that must be there first: exactly one of its kinds is named."""
+
+    ONE_OF = ("image", "build", "container", "job", "registry", "push", "check")
 
     image: Name | None = Field(default=None, description="An Image of these specs.")
     build: Name | None = Field(default=None, description="A Build of these specs.")
@@ -44,17 +47,26 @@ class Dependency(Model):
         description="started (the default) or healthy for containers, completed for jobs.",
     )
 
-    _kind = one_of("image", "build", "container", "job", "registry", "push", "check")
-
     @model_validator(mode="after")
     def _fits(self) -> Dependency:
         kind = self.kind
-        fitting = {"container": ("started", "healthy"), "job": ("completed",), "registry": ("started",)}.get(kind, ())
+        fitting = _CONDITIONS.get(kind, ())
         if self.condition is not None and self.condition not in fitting:
             expected = f"condition {' or '.join(fitting)}" if fitting else "no condition"
             found = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} is never {self.condition}"
             raise PydanticCustomError("bad-dependency", "{found}", {"found": found, "expected": expected})
         return self
+
+    @classmethod
+    def schema_rules(cls) -> list[dict[str, Any]]:
+        """Which condition fits which kind."""
+        return [
+            {
+                "if": {"required": [kind], "properties": {kind: {"not": {"type": "null"}}}},
+                "then": {"properties": {"condition": {"enum": [None, *_CONDITIONS.get(kind, ())]}}},
+            }
+            for kind in cls.ONE_OF
+        ]
 
     @property
     def kind(self) -> str:
@@ -83,6 +95,12 @@ def _port(value: Any) -> Any:
     return {**found[0], **host, "containerPort": f"{found[0]['containerPort']}-{found[-1]['containerPort']}"}
 
 
+_SHORT_PORT = Annotated[
+    str, Field(pattern="^(([0-9.]+|\\[[0-9a-fA-F:.]+\\]):)?([0-9]*(-[0-9]+)?:)?[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$")
+]
+_SHORT_VOLUME = Annotated[str, Field(pattern="^([^:]+:)?/[^:]*(:[a-zA-Z,]+)?$")]
+_TEXT = Annotated[str, Field(min_length=1)]
+_LIMIT = Annotated[int, Field(ge=-1)]
 _RANGE = Annotated[str, Field(pattern="^[0-9]{1,5}-[0-9]{1,5}$")]
 
 
@@ -125,6 +143,26 @@ class Mount(Model):
     createHostPath: bool = Field(default=False, description="Make the host's folder of a bind when it is missing.")
     size: Bytes | None = Field(default=None, description="The size of a tmpfs, as 64m.")
     mode: Mode | None = Field(default=None, description='The mode of a tmpfs, as "1777".')
+
+    @classmethod
+    def schema_rules(cls) -> list[dict[str, Any]]:
+        """Which fields fit which type."""
+
+        def when(kind: str, then: dict[str, Any]) -> dict[str, Any]:
+            given = {"properties": {"type": {"const": kind}}, "required": ["type"]}
+            return {"if": given, "then": then}
+
+        unset = {"type": "null"}
+        not_tmpfs = {"properties": {"size": unset, "mode": unset}}
+        not_bind = {"properties": {"propagation": unset, "createHostPath": {"const": False}}}
+        bind = {"required": ["source"], "properties": {"source": {"type": "string", "minLength": 1}}}
+        tmpfs = {"properties": {"source": {"enum": [None, ""]}}}
+        return [
+            when("bind", bind),
+            when("tmpfs", tmpfs),
+            {"if": {"properties": {"type": {"const": "tmpfs"}}, "required": ["type"]}, "else": not_tmpfs},
+            {"if": {"properties": {"type": {"const": "bind"}}, "required": ["type"]}, "else": not_bind},
+        ]
 
     @model_validator(mode="after")
     def _fits(self) -> Mount:
@@ -294,6 +332,8 @@ class Update(Model):
 class ProcessSpec(Model):
     """What Container and Job have in common."""
 
+    AT_MOST_ONE_OF = ("network", "networks")
+
     image: ImageReference = Field(description="The image: of an Image or Build of these specs, or in the store.")
     command: Command | None = Field(default=None, description="Replaces the image's command (Docker's CMD).")
     entrypoint: Command | None = Field(default=None, description="Replaces the image's entrypoint, and its command.")
@@ -303,34 +343,34 @@ class ProcessSpec(Model):
     hostname: str | None = Field(default=None, description="The host name; the id's first 12 digits by default.")
     domainname: str | None = Field(default=None, description="The domain name.")
     network: str | None = Field(default=None, min_length=1, description=f"{_NETWORK}; bridge by default.")
-    networks: list[Annotated[Attachment, BeforeValidator(_attachment, json_schema_input_type=str | Attachment)]] = (
+    networks: list[Annotated[Attachment, BeforeValidator(_attachment, json_schema_input_type=_TEXT | Attachment)]] = (
         Field(default=[], description="The networks that it joins, instead of `network`.")
     )
-    ports: list[Annotated[Port, BeforeValidator(_port, json_schema_input_type=int | str | Port)]] = Field(
-        default=[], description="Published ports."
+    ports: list[Annotated[Port, BeforeValidator(_port, json_schema_input_type=PortNumber | _SHORT_PORT | Port)]] = (
+        Field(default=[], description="Published ports.")
     )
     expose: list[Annotated[str, Field(pattern="^[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$")]] = Field(
         default=[], description="Ports that it listens on, without being published."
     )
     extraHosts: dict[str, str] = Field(default={}, description="Host name -> address, for its /etc/hosts.")
     dns: Dns = Field(default=Dns(), description="Whom it asks for names.")
-    volumes: list[Annotated[Mount, BeforeValidator(_volume, json_schema_input_type=str | Mount)]] = Field(
+    volumes: list[Annotated[Mount, BeforeValidator(_volume, json_schema_input_type=_SHORT_VOLUME | Mount)]] = Field(
         default=[], description="Files that come from elsewhere."
     )
     volumesFrom: list[str] = Field(default=[], description="Containers whose volumes it has too, with :ro if wanted.")
-    secrets: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=str | FileMount)]] = Field(
+    secrets: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=Name | FileMount)]] = Field(
         default=[], description="Secrets as files, below /run/secrets by default."
     )
-    configs: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=str | FileMount)]] = Field(
+    configs: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=Name | FileMount)]] = Field(
         default=[], description="Configs as files."
     )
     resources: Resources = Field(default=Resources(), description="What it may use.")
-    ulimits: dict[str, Annotated[Ulimit, BeforeValidator(_ulimit, json_schema_input_type=int | Ulimit)]] = Field(
+    ulimits: dict[str, Annotated[Ulimit, BeforeValidator(_ulimit, json_schema_input_type=_LIMIT | Ulimit)]] = Field(
         default={}, description="Limits of its processes, as nofile."
     )
     sysctls: dict[str, str] = Field(default={}, description="Kernel parameters of its namespaces.")
     shmSize: Bytes | None = Field(default=None, description="The size of /dev/shm, as 64m.")
-    devices: list[Annotated[Device, BeforeValidator(_device, json_schema_input_type=str | Device)]] = Field(
+    devices: list[Annotated[Device, BeforeValidator(_device, json_schema_input_type=AbsolutePath | Device)]] = Field(
         default=[], description="Devices of the host."
     )
     security: Security = Field(default=Security(), description="As whom it runs, and what it may do.")
@@ -352,14 +392,6 @@ class ProcessSpec(Model):
     platform: str | None = Field(default=None, description="os/architecture; refused where it can't run.")
     dependsOn: list[Dependency] = Field(default=[], description="What must be there first.")
 
-    @model_validator(mode="after")
-    def _one_network(self) -> ProcessSpec:
-        if self.network is not None and self.networks:
-            raise PydanticCustomError(
-                "not-one", "{found}", {"found": "names network and networks", "expected": "at most one of them"}
-            )
-        return self
-
 
 class ContainerSpec(ProcessSpec):
     """A process that is kept running."""
@@ -379,6 +411,3 @@ class JobSpec(ProcessSpec):
     """A process that is run to completion, once for each version of its spec."""
 
     timeout: Seconds | None = Field(default=None, description="How long it may take.")
-
-
-__all__ = ["ContainerSpec", "JobSpec", "ProcessSpec", "Texts"]
