@@ -14,6 +14,7 @@ Reports: `started` with `pid` and `start_time` (and the master of a terminal), `
 from __future__ import annotations
 
 import _signal
+import fcntl
 import os
 import select
 import sys
@@ -184,7 +185,7 @@ class Supervisor:
         self.directory: str = request["directory"]
         self.user: str | None = request["user"]
         self.durable: bool = request["durable"]
-        self.removal: dict[str, str] | None = request["removal"]
+        self.removal: dict[str, Any] | None = request["removal"]
         self.attached = (bool(request["attach"]["stdout"]), bool(request["attach"]["stderr"]))
         self.stdin = 0 if request["attach"]["stdin"] else -1
         self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
@@ -306,7 +307,7 @@ class Supervisor:
             self.cgroup.kill()
             self.cgroup.remove(5.0)
 
-    def _remove_directory(self, removal: dict[str, str]) -> None:
+    def _remove_directory(self, removal: dict[str, Any]) -> None:
         """First out of the way, then away: a crash between leaves only rubbish that is known as such."""
         os.rename(self.directory, removal["trash"])
         try:
@@ -315,6 +316,28 @@ class Supervisor:
             pass
         remove_tree(removal["trash"])
         self._tell("destroy")
+        if removal["volumes"]["names"]:
+            self._remove_volumes(**removal["volumes"], trash=removal["trash"])
+
+    def _remove_volumes(self, names: list[str], folder: str, lock: str, containers: str, trash: str) -> None:
+        """Remove the anonymous volumes that no other container's record names."""
+        with open(lock, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for entry in os.listdir(containers):
+                try:
+                    with open(f"{containers}/{entry}/container.json", "rb") as record:
+                        text = record.read()
+                except OSError:
+                    continue
+                names = [name for name in names if name.encode() not in text]
+            for name in names:
+                try:
+                    os.rename(f"{folder}/{name}", f"{trash}.{name[:12]}")
+                except FileNotFoundError:
+                    continue
+                eventlog.append(self.events["folder"], "volume", "destroy", name, {"driver": "local"})
+        for name in names:
+            remove_tree(f"{trash}.{name[:12]}")
 
     def _tell(self, action: str, **more: str) -> None:
         """Record an event of the container."""

@@ -22,6 +22,7 @@ VERBS = {
     "inspect": "print all about containers and images as JSON",
     "images": "list images",
     "image": "assemble or list images",
+    "volume": "create, list, inspect and remove volumes",
     "container": "the container verbs by their long names",
     "validate": "check specs without doing anything",
     "plan": "show what apply would change, and why",
@@ -43,14 +44,26 @@ GROUPS = (
     ("Specs", "validate plan apply status delete schema explain"),
     ("Containers", "run create start stop kill ps rm logs wait inspect"),
     ("Images", "images image"),
+    ("Volumes", "volume"),
     ("Tests", "check test report"),
     ("Other", "container events doctor version"),
 )
 LONG_NAMES = {
-    "container": {"ls": "ps", "list": "ps", "ps": "ps", **{verb: verb for verb in GROUPS[1][1].split()}},
+    "container": {
+        "ls": "ps",
+        "list": "ps",
+        "ps": "ps",
+        "prune": "prune:containers",
+        **{verb: verb for verb in GROUPS[1][1].split()},
+    },
     "image": {"ls": "images", "list": "images", "inspect": "inspect", "assemble": "image"},
+    "volume": {
+        **{verb: f"volume:{verb}" for verb in ("create", "inspect", "ls", "prune", "rm")},
+        "list": "volume:ls",
+        "remove": "volume:rm",
+    },
 }
-"""Docker's second spelling: `specrun container ls` is `specrun ps`."""
+"""Docker's second spelling: `specrun container ls` is `specrun ps`. A verb is a module, or `module:function`."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,7 +115,9 @@ def _dispatch(arguments: list[str]) -> int:
     from specrun.cli.options import HelpWanted
 
     try:
-        status: int = import_module(f"specrun.cli.commands.{verb}").run(rest, Context(root, debug))
+        module, _, function = verb.partition(":")
+        action = getattr(import_module(f"specrun.cli.commands.{module}"), function or "run")
+        status: int = action(rest, Context(root, debug))
         return status
     except HelpWanted as wanted:
         os.write(1, str(wanted).encode())

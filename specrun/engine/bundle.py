@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from specrun.engine import defaults
+from specrun.engine import defaults, mounting
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 from specrun_runtime import jsontext, rlimits
@@ -81,13 +81,7 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
         },
         "root": {"path": f"{directory}/rootfs"},
         "hostname": record.config["Hostname"],
-        "mounts": [
-            *defaults.MOUNTS,
-            *(
-                {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": _BIND}
-                for name in ("resolv.conf", "hostname", "hosts")
-            ),
-        ],
+        "mounts": _mounts(root, record, directory),
         "linux": {
             "namespaces": [{"type": kind} for kind in namespaces],
             "sysctl": defaults.SYSCTLS if own_network else {},
@@ -100,6 +94,20 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
 
 
 _BIND = ["rbind", "rprivate"]
+
+
+def _mounts(root: Root, record: Record, directory: str) -> list[dict[str, Any]]:
+    """Docker's own first, but for those that the user's replace; then the user's and the files of /etc."""
+    asked = mounting.runtime_mounts(root, record)
+    taken = {mount["destination"] for mount in asked}
+    files = [
+        {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": _BIND}
+        for name in ("resolv.conf", "hostname", "hosts")
+    ]
+    own = [mount for mount in defaults.MOUNTS if mount["destination"] not in taken]
+    if "/dev" in taken:
+        own = [mount for mount in own if not str(mount["destination"]).startswith("/dev/")]
+    return [*own, *mounting.in_order([*asked, *(file for file in files if file["destination"] not in taken)])]
 
 
 def cgroup_prefix(root: Root) -> str:

@@ -8,11 +8,12 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, names
+from specrun.engine import bundle, mounting, names
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
 from specrun.engine.record import Record, claim_name, event_attributes, holder_of, release_name
 from specrun.engine.settings import record_of, signal_number
+from specrun.engine.volumes import VolumeStore
 from specrun.errors import Conflict, NotFound, SpecrunError
 from specrun.files import locked, remove_tree, sync_directory
 from specrun.store.images import ImageStore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from specrun.engine.request import ContainerRequest
     from specrun.paths import Root
+    from specrun.store.images import Image
 
 
 class ContainerNotFound(NotFound):
@@ -123,6 +125,7 @@ class Engine:
         except BaseException:
             if not monitor.asked:  # nothing has begun, so nothing may be left
                 discard(self.root, container.id, container.id)
+                VolumeStore(self.root).remove_of(container.id)
             raise
         finally:
             os.close(owner)
@@ -229,8 +232,8 @@ class Engine:
             self._require_end(container)  # it ended by itself
         self.tell(container, "stop")
 
-    def remove(self, container: Container, *, force: bool = False) -> None:
-        """Remove a container that is not running, or with `force` any."""
+    def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container that is not running, or with `force` any; with `volumes` its anonymous volumes too."""
         with self._changing(container):
             known = state.load(container.directory)
             container.state = known
@@ -248,6 +251,10 @@ class Engine:
             discard(self.root, container.id, container.id)
             release_name(self.root, container.name, container.id)
             self.tell(container, "destroy")
+            if volumes:
+                names = {mount["Name"] for mount in container.record.mounts if mount["Type"] == "volume"}
+                if names:
+                    VolumeStore(self.root).remove_unused(lambda one: one.anonymous and one.name in names)
 
     def tell(self, container: Container, action: str, **more: str) -> None:
         """Record an event of the container; `more` are attributes of this kind of event."""
@@ -289,19 +296,35 @@ class Engine:
             known = state.State()
             state.save(hidden, known, durable=durable)
             self._name(record)
-            record.save(hidden, durable=durable)
             directory = f"{self.root.containers}/{identity}"
-            os.rename(hidden, directory)
+            self._settle(request, record, image, hidden, directory)
             if durable:
                 sync_directory(self.root.containers)
         except BaseException:
             release_name(self.root, record.name, identity)
             remove_tree(hidden)
+            VolumeStore(self.root).remove_of(identity)
             os.close(owner)
             raise
         container = Container(directory, record, known)
         self.tell(container, "create")
         return container, owner
+
+    def _settle(self, request: ContainerRequest, record: Record, image: Image, hidden: str, directory: str) -> None:
+        """Choose the volumes, write the record that names them, and give the folder its final name."""
+        wanted = mounting.image_volumes(image.config.get("config") or {})
+        if not (request.mounts or request.volumes_from or wanted):
+            record.save(hidden, durable=not record.auto_remove)
+            os.rename(hidden, directory)
+            return
+
+        def layers() -> list[str]:
+            return [bundle.init_layer(self.root), *self.images.lower_directories(image)]
+
+        with VolumeStore(self.root).choosing():
+            mounting.choose(self.root, request, record, wanted, layers, lambda name: self.get(name).record)
+            record.save(hidden, durable=not record.auto_remove)
+            os.rename(hidden, directory)
 
     def _name(self, record: Record) -> None:
         if record.name:
@@ -334,7 +357,6 @@ class Engine:
         lower = [bundle.init_layer(self.root), *self.images.lower_directories(image)]
         bundle.write(self.root, record, directory)
         os.truncate(f"{directory}/exit", 0)
-        trash = f"{self.root.trash}/{record.id}.{os.urandom(4).hex()}"
         monitor.begin(
             {
                 "action": "supervise",
@@ -346,9 +368,22 @@ class Engine:
                 "cgroup": bundle.cgroup_name(self.root, record.id),
                 "events": {"folder": self.root.events, "attributes": event_attributes(record), "id": record.id},
                 "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr},
-                "removal": {"trash": trash, "name": f"{self.root.names}/{record.name}"} if record.auto_remove else None,
+                "removal": self._removal(record) if record.auto_remove else None,
             }
         )
+
+    def _removal(self, record: Record) -> dict[str, Any]:
+        """What the monitor needs to know to remove the container, and the volumes that nobody has named."""
+        return {
+            "trash": f"{self.root.trash}/{record.id}.{os.urandom(4).hex()}",
+            "name": f"{self.root.names}/{record.name}",
+            "volumes": {
+                "names": mounting.anonymous_volumes(self.root, record),
+                "folder": self.root.volumes,
+                "lock": self.root.lock("volumes"),
+                "containers": self.root.containers,
+            },
+        }
 
     def _changing(self, container: Container) -> _Changing:
         return _Changing(container)

@@ -11,6 +11,7 @@ import time
 
 from specrun import events
 from specrun.engine import bundle, record
+from specrun.engine.volumes import VolumeStore
 from specrun.files import remove_tree
 from specrun_runtime import state
 from specrun_runtime.cgroups import Cgroup, existing
@@ -94,9 +95,10 @@ def discard(root: Root, identity: str, entry: str) -> None:
     trash = f"{root.trash}/{identity}.{os.urandom(4).hex()}"
     _remove_group(bundle.cgroup_name(root, identity))
     try:
-        name = record.Record.load(f"{root.containers}/{entry}").name
+        kept = record.Record.load(f"{root.containers}/{entry}")
+        name, removes = kept.name, kept.auto_remove or entry.startswith(".")
     except Exception:
-        name = ""
+        name, removes = "", True
     try:
         os.rename(f"{root.containers}/{entry}", trash)
     except FileNotFoundError:
@@ -104,6 +106,8 @@ def discard(root: Root, identity: str, entry: str) -> None:
     if name:
         record.release_name(root, name, identity)
     remove_tree(trash)
+    if removes and os.path.exists(root.volumes):
+        VolumeStore(root).remove_of(identity)
 
 
 def _remove_group(name: str) -> None:

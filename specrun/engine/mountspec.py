@@ -1,4 +1,4 @@
-"""Mounts as Docker's users write them: `-v`, `--mount` and `--tmpfs`, from text to values, with Docker's error texts."""
+"""Mounts as Docker's users write them (`-v`, `--mount`, `--tmpfs`): from text to values, with Docker's error texts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ _TMPFS_FLAGS = frozenset(
 )
 _TMPFS_VALUES = frozenset("mode uid gid nr_inodes nr_blocks size mpol".split())
 _FORBIDDEN = ("/proc", "/sys")
-_ALLOWED = frozenset(
-    f"/proc/{name}" for name in "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo".split()
-)
+_ALLOWED = frozenset(f"/proc/{name}" for name in "cpuinfo diskstats meminfo stat swaps uptime loadavg slabinfo".split())
 """Files of /proc that tell how much of the machine the container has."""
 
 
@@ -104,14 +102,13 @@ class MountRequest:
             options: dict[str, Any] = {"Propagation": self.propagation} if self.propagation else {}
             document["BindOptions"] = {**options, **({"NonRecursive": True} if self.non_recursive else {})}
         if self.kind == VOLUME and (self.no_copy or self.labels or self.driver or self.driver_options):
-            driver = {
-                **({"Name": self.driver} if self.driver else {}),
-                **({"Options": self.driver_options} if self.driver_options else {}),
-            }
             document["VolumeOptions"] = {
                 **({"NoCopy": True} if self.no_copy else {}),
                 **({"Labels": self.labels} if self.labels else {}),
-                **({"DriverConfig": driver} if driver else {}),
+                "DriverConfig": {
+                    **({"Name": self.driver} if self.driver else {}),
+                    **({"Options": self.driver_options} if self.driver_options else {}),
+                },
             }
         if self.kind == TMPFS and self.tmpfs_options:
             values = dict(option.partition("=")[::2] for option in self.tmpfs_options)

@@ -14,7 +14,22 @@ if TYPE_CHECKING:
 
     from specrun.paths import Root
 
-_FIELDS = ("id", "name", "image", "image_id", "created", "path", "args", "config", "host_config", "auto_remove")
+_FIELDS = (
+    "id",
+    "name",
+    "image",
+    "image_id",
+    "created",
+    "path",
+    "args",
+    "config",
+    "host_config",
+    "auto_remove",
+    "mounts",
+)
+
+_LATER: dict[str, Any] = {"mounts": []}
+"""Fields that records of earlier versions lack, and what they mean there."""
 
 
 class Record:
@@ -32,10 +47,12 @@ class Record:
     config: dict[str, Any]
     host_config: dict[str, Any]
     auto_remove: bool
+    mounts: list[dict[str, Any]]
+    """As `Mounts` of `docker inspect`, and some keys more (specrun.engine.mounting)."""
 
     def __init__(self, **values: Any) -> None:
         for field in _FIELDS:
-            setattr(self, field, values[field])
+            setattr(self, field, values[field] if field in values else _LATER[field])
 
     def save(self, directory: str, *, durable: bool) -> None:
         """Write `container.json` into the container's folder."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from specrun.errors import InvalidName, SpecrunError, UsageError
 from specrun.paths import NAME, is_name
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.engine.mountspec import MountRequest
+
 NETWORKS = ("none", "host")
 
 
@@ -21,11 +25,13 @@ class ContainerRequest:
         "image",
         "interactive",
         "labels",
+        "mounts",
         "name",
         "network",
         "stop_signal",
         "stop_timeout",
         "user",
+        "volumes_from",
         "workdir",
     )
 
@@ -47,6 +53,8 @@ class ContainerRequest:
         network: str = "none",
         stop_signal: str = "",
         stop_timeout: int | None = None,
+        mounts: list[MountRequest] | None = None,
+        volumes_from: list[str] | None = None,
     ) -> None:
         self.image = image
         self.name = name
@@ -66,6 +74,9 @@ class ContainerRequest:
         self.network = network
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout
+        self.mounts = mounts or []
+        self.volumes_from = volumes_from or []
+        """`CONTAINER[:ro|rw]`, each."""
 
     def check(self) -> None:
         """Refuse what can be refused without looking at the image or the store."""

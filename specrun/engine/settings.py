@@ -6,7 +6,7 @@ import _signal
 import os
 import time
 
-from specrun.engine import bundle
+from specrun.engine import bundle, mounting
 from specrun.engine.record import Record
 from specrun.errors import SpecrunError
 
@@ -61,7 +61,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             "Env": bundle.environment_of(base.get("Env") or [], request.env),
             "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
             "Image": request.image,
-            "Volumes": None,
+            "Volumes": _volumes(request, base),
             "WorkingDir": request.workdir or _absolute(base.get("WorkingDir") or ""),
             "Entrypoint": base.get("Entrypoint") if request.entrypoint is None else request.entrypoint or None,
             "OnBuild": None,
@@ -69,8 +69,19 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
             **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
         },
-        host_config={"NetworkMode": request.network, "AutoRemove": request.auto_remove},
+        host_config={
+            "NetworkMode": request.network,
+            "AutoRemove": request.auto_remove,
+            **mounting.host_config(request),
+        },
+        mounts=[],
     )
+
+
+def _volumes(request: ContainerRequest, base: dict[str, Any]) -> dict[str, Any] | None:
+    """`Config.Volumes`: where a volume is mounted that nobody has named."""
+    own = [wanted.target for wanted in request.mounts if wanted.text and wanted.kind == "volume" and not wanted.source]
+    return {target: {} for target in [*(base.get("Volumes") or {}), *own]} or None
 
 
 def _absolute(path: str) -> str:

@@ -34,15 +34,17 @@ class VolumeNotFound(NotFound):
 class Volume:
     """One volume."""
 
-    __slots__ = ("container", "created", "folder", "labels", "name", "options")
+    __slots__ = ("container", "created", "folder", "given", "labels", "name", "options")
 
     def __init__(self, folder: str, name: str, document: dict[str, Any]) -> None:
         self.folder = folder
         self.name = name
         self.created: float = document["created"]
         """Seconds since 1970."""
-        self.labels: dict[str, str] = document["labels"]
-        self.options: dict[str, str] = document["options"]
+        self.given: tuple[dict[str, str] | None, dict[str, str] | None] = (document["labels"], document["options"])
+        """Labels and options; None where nobody has said anything about them, which Docker's JSON shows as null."""
+        self.labels: dict[str, str] = document["labels"] or {}
+        self.options: dict[str, str] = document["options"] or {}
         self.container: str = document["container"]
         """The container that an anonymous volume was made for; "" for one that somebody named."""
 
@@ -96,7 +98,7 @@ class VolumeStore:
         self._make_folder()
         draft = f"{self.root.volumes}/.{name[:64]}.{os.urandom(6).hex()}"
         document = {
-            "created": time.time(), "labels": labels or {}, "options": options or {}, "container": container
+            "created": time.time(), "labels": labels, "options": options, "container": container
         }  # fmt: skip
         umask = os.umask(0o022)
         try:
@@ -121,16 +123,16 @@ class VolumeStore:
         """The volume of this name. Raises VolumeNotFound, and Damaged when its record can't be read."""
         folder = f"{self.root.volumes}/{name}"
         if not is_volume_name(name):
-            raise VolumeNotFound(f"get {name}: no such volume")
+            raise VolumeNotFound(f"No such volume: {name}")
         try:
             with open(f"{folder}/volume.json", "rb") as file:
                 return Volume(folder, name, jsontext.loads(file.read()))
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise VolumeNotFound(f"get {name}: no such volume") from error
+            raise VolumeNotFound(f"No such volume: {name}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise Damaged(f"the record of volume {name} is damaged", hint=f"look at {folder}") from error
 
-    def list(self) -> list[Volume]:
+    def all(self) -> list[Volume]:
         """All volumes, by name."""
         found = []
         for name in sorted(_listing(self.root.volumes)):
@@ -169,7 +171,7 @@ class VolumeStore:
         """Remove the volumes that `wanted` names and no container uses; gives those."""
         with locked(self.root.lock("volumes")):
             users = self.users()
-            gone = [volume for volume in self.list() if volume.name not in users and wanted(volume)]
+            gone = [volume for volume in self.all() if volume.name not in users and wanted(volume)]
             trash = [self._hide(volume) for volume in gone]
         for volume, path in zip(gone, trash, strict=True):
             self._destroy(volume, path)
@@ -177,7 +179,7 @@ class VolumeStore:
 
     def remove_of(self, container: str) -> None:
         """Remove the anonymous volumes that were made for a container which is no more."""
-        if any(volume.container == container for volume in self.list()):
+        if any(volume.container == container for volume in self.all()):
             self.remove_unused(lambda volume: volume.container == container)
 
     def _hide(self, volume: Volume) -> str:

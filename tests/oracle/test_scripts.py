@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from difflib import unified_diff
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,10 @@ def engines(bases: Bases) -> Iterator[list[Engine]]:
 def test_both_do_the_same(script: str, engines: list[Engine]) -> None:
     with ThreadPoolExecutor(2) as pool:
         docker, specrun = pool.map(lambda engine: _run(engine, script), engines)
-    assert _normalised(specrun) == _normalised(docker), f"{script}\n--- docker\n{docker}\n--- specrun\n{specrun}"
+    mine, theirs = _normalised(specrun), _normalised(docker)
+    if mine != theirs:
+        difference = "\n".join(unified_diff(_lines(theirs), _lines(mine), "docker", "specrun", lineterm=""))
+        pytest.fail(f"{script}\n{difference}\n--- errors of specrun\n{specrun.errors}", pytrace=False)
 
 
 def _run(engine: Engine, script: str) -> Done:
@@ -76,6 +80,11 @@ def _run(engine: Engine, script: str) -> Done:
         return world.run(script, timeout=60)
     finally:
         world.run(EMPTY)
+
+
+def _lines(result: tuple[int, str, str]) -> list[str]:
+    status, output, errors = result
+    return [f"exit status {status}", *output.splitlines(), errors]
 
 
 def _normalised(done: Done) -> tuple[int, str, str]:
@@ -91,7 +100,7 @@ def _normalised(done: Done) -> tuple[int, str, str]:
         if line.startswith(("  hint: ", "See 'docker", "Run 'docker")):
             continue
         line = re.sub(r"^(specrun|docker|Error response from daemon): ", "", line)
-        line = re.sub(r"^Error response from daemon: ", "", line)
+        line = re.sub(r"^(Error response from daemon|Error): ", "", line)
         lines.append(re.sub(r"( \[[a-z-]+\]|\.)$", "", line))
     while lines and not lines[-1]:
         lines.pop()

@@ -6,63 +6,93 @@ import json
 
 from specrun.cli import output
 from specrun.cli.options import Command, Option
+from specrun.engine import defaults
 from specrun.errors import NotFound, SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container
+    from specrun.engine.containers import Container, Engine
     from specrun.store.images import Image
 
 COMMAND = Command(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Print low-level information on containers and images.",
+    "Print all about containers, images and volumes as JSON.",
     [
-        Option("-f --format", "value", "Print by a Go template"),
-        Option("--type", "value", "container or image"),
+        Option("-f --format", "value", "Print by a Go template, or json"),
+        Option("-s --size", "flag", "Print the sizes of containers too"),
+        Option("--type", "value", "container, image or volume"),
     ],
-    examples=["inspect simple1", "inspect -f '{{.State.Status}}' simple1"],
-    unsupported="-s --size",
+    examples=["inspect simple1", "inspect -f '{{.State.Status}}' simple1", "inspect --type volume data"],
 )
+KINDS = ("container", "image", "volume")
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Print what is found; say what is not."""
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    if options.type not in ("", "container", "image"):
-        raise UsageError(f'"{options.type}" is not a valid value for --type', hint="expected container or image")
+    if options.type not in ("", *KINDS):
+        raise UsageError(f'"{options.type}" is not a valid value for --type', hint=f"expected {', '.join(KINDS)}")
     engine = context.engine()
     engine.mend()
-    found, missing = [], []
-    for name in options.arguments:
-        try:
-            found.append(_inspect(name, options.type, engine))
-        except NotFound:
-            missing.append(name)
-    if options.format:
+    kinds = [options.type] if options.type else KINDS
+
+    def find(name: str) -> dict[str, Any]:
+        for kind in kinds:
+            try:
+                return _FINDERS[kind](name, engine, options.size)
+            except NotFound:
+                continue
+        raise NotFound(f"No such {options.type or 'object'}: {name}")
+
+    return print_documents(options.arguments, find, options.format, context)
+
+
+def print_documents(names: list[str], find: Callable[[str], dict[str, Any]], format: str, context: Context) -> int:
+    """Print what `find` gives for each name, by `format` or as JSON; 1 when something was not found."""
+    template = None
+    if format and format != "json":
         from specrun.cli.templates import Template
 
-        template = Template(options.format)
-        context.out("".join(template.render(document) + "\n" for document in found))
+        template = Template(format)
+    found, missing = [], []
+    for name in names:
+        try:
+            found.append(find(name))
+        except NotFound as error:
+            missing.append(error.message)
+    if template:
+        context.out("".join(template.render(document) + "\n" for document in found) or "\n")
+    elif format:
+        context.out("".join(json.dumps(document, ensure_ascii=False) + "\n" for document in found))
     else:
         context.out(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
-    kind = options.type or "object"
-    for name in missing:
-        context.err(f"Error: No such {kind}: {name}\n")
+    for message in missing:
+        context.err(f"Error: {message}\n")
     return 1 if missing else 0
 
 
-def _inspect(name: str, kind: str, engine: Any) -> dict[str, Any]:
-    if kind != "image":
+def _container(name: str, engine: Engine, size: bool) -> dict[str, Any]:
+    container = engine.get(name)
+    document = describe_container(container, engine)
+    if size:
+        from specrun.engine.volumes import size_of
+
+        own = size_of(f"{container.directory}/upper")
         try:
-            return describe_container(engine.get(name), engine)
+            below = engine.images.resolve(container.image_id).size
         except NotFound:
-            if kind:
-                raise
+            below = 0
+        document = {**document, "SizeRw": own, "SizeRootFs": below + own}
+    return document
+
+
+def _image(name: str, engine: Engine, size: bool) -> dict[str, Any]:
     try:
         return describe_image(engine.images.resolve(name))
     except NotFound:
@@ -71,7 +101,126 @@ def _inspect(name: str, kind: str, engine: Any) -> dict[str, Any]:
         raise NotFound(error.message) from error
 
 
-def describe_container(container: Container, engine: Any) -> dict[str, Any]:
+def _volume(name: str, engine: Engine, size: bool) -> dict[str, Any]:
+    from specrun.cli.commands.volume import describe
+    from specrun.engine.volumes import VolumeStore
+
+    return describe(VolumeStore(engine.root).get(name))
+
+
+_FINDERS: dict[str, Callable[[str, Engine, bool], dict[str, Any]]] = {
+    "container": _container,
+    "image": _image,
+    "volume": _volume,
+}
+
+_HOST_CONFIG: dict[str, Any] = {
+    "Binds": None,
+    "ContainerIDFile": "",
+    "LogConfig": {"Type": "json-file", "Config": {}},
+    "NetworkMode": "default",
+    "PortBindings": {},
+    "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    "AutoRemove": False,
+    "VolumeDriver": "",
+    "VolumesFrom": None,
+    "CapAdd": None,
+    "CapDrop": None,
+    "CgroupnsMode": "private",
+    "Dns": [],
+    "DnsOptions": [],
+    "DnsSearch": [],
+    "ExtraHosts": None,
+    "GroupAdd": None,
+    "IpcMode": "private",
+    "Cgroup": "",
+    "Links": None,
+    "OomScoreAdj": 0,
+    "PidMode": "",
+    "Privileged": False,
+    "PublishAllPorts": False,
+    "ReadonlyRootfs": False,
+    "SecurityOpt": None,
+    "UTSMode": "",
+    "UsernsMode": "",
+    "ShmSize": 67108864,
+    "Runtime": "specrun-runtime",
+    "ConsoleSize": [0, 0],
+    "Isolation": "",
+    "CpuShares": 0,
+    "Memory": 0,
+    "NanoCpus": 0,
+    "CgroupParent": "",
+    "BlkioWeight": 0,
+    "BlkioWeightDevice": [],
+    "BlkioDeviceReadBps": [],
+    "BlkioDeviceWriteBps": [],
+    "BlkioDeviceReadIOps": [],
+    "BlkioDeviceWriteIOps": [],
+    "CpuPeriod": 0,
+    "CpuQuota": 0,
+    "CpuRealtimePeriod": 0,
+    "CpuRealtimeRuntime": 0,
+    "CpusetCpus": "",
+    "CpusetMems": "",
+    "Devices": [],
+    "DeviceCgroupRules": None,
+    "DeviceRequests": None,
+    "KernelMemory": 0,
+    "KernelMemoryTCP": 0,
+    "MemoryReservation": 0,
+    "MemorySwap": 0,
+    "MemorySwappiness": None,
+    "OomKillDisable": False,
+    "PidsLimit": None,
+    "Ulimits": [],
+    "CpuCount": 0,
+    "CpuPercent": 0,
+    "IOMaximumIOps": 0,
+    "IOMaximumBandwidth": 0,
+    "MaskedPaths": defaults.MASKED_PATHS,
+    "ReadonlyPaths": defaults.READONLY_PATHS,
+}
+"""`HostConfig` of a container that asks for nothing, with Docker's names, types and order."""
+
+_NETWORK_SETTINGS: dict[str, Any] = {
+    "Bridge": "",
+    "SandboxID": "",
+    "HairpinMode": False,
+    "LinkLocalIPv6Address": "",
+    "LinkLocalIPv6PrefixLen": 0,
+    "Ports": {},
+    "SandboxKey": "",
+    "SecondaryIPAddresses": None,
+    "SecondaryIPv6Addresses": None,
+    "EndpointID": "",
+    "Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "MacAddress": "",
+}
+_ENDPOINT: dict[str, Any] = {
+    "IPAMConfig": None,
+    "Links": None,
+    "Aliases": None,
+    "NetworkID": "",
+    "EndpointID": "",
+    "Gateway": "",
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "IPv6Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "MacAddress": "",
+    "DriverOpts": None,
+}
+_MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
+
+
+def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
     """A container as `docker inspect` shows it."""
     state = container.state
     where = container.directory
@@ -100,14 +249,35 @@ def describe_container(container: Container, engine: Any) -> dict[str, Any]:
         "LogPath": f"{where}/log",
         "Name": f"/{container.name}",
         "RestartCount": 0,
-        "Driver": "overlay",
+        "Driver": "overlay2",
         "Platform": "linux",
-        "Mounts": [],
-        "HostConfig": container.host_config,
-        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": f"{where}/upper", "WorkDir": f"{where}/work"}},
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": None,
+        "HostConfig": {**_HOST_CONFIG, **container.host_config},
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": ":".join(_lower(container, engine)),
+                "MergedDir": f"{where}/rootfs",
+                "UpperDir": f"{where}/upper",
+                "WorkDir": f"{where}/work",
+            },
+            "Name": "overlay2",
+        },
+        "Mounts": [{key: mount[key] for key in _MOUNT if key in mount} for mount in container.record.mounts],
         "Config": container.config,
-        "NetworkSettings": {"Ports": {}, "Networks": {container.host_config["NetworkMode"]: {}}},
+        "NetworkSettings": {**_NETWORK_SETTINGS, "Networks": {container.host_config["NetworkMode"]: _ENDPOINT}},
     }
+
+
+def _lower(container: Container, engine: Engine) -> list[str]:
+    try:
+        image = engine.images.resolve(container.image_id)
+    except NotFound:
+        return []
+    layers = [f"{engine.root.layers}/{diff_id.partition(':')[2]}/fs" for diff_id in reversed(image.diff_ids)]
+    return [f"{engine.root.path}/init", *layers]
 
 
 def describe_image(image: Image) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container
+    from specrun.engine.containers import Container, Engine
 
 COMMAND = Command(
     "ps",
@@ -19,15 +19,20 @@ COMMAND = Command(
     "List containers.",
     [
         Option("-a --all", "flag", "Show all containers, not only running ones"),
-        Option("-f --filter", "list", "Filter by id= name= status= label= ancestor= exited= before= since=", "filter"),
+        Option(
+            "-f --filter",
+            "list",
+            "Filter by id= name= status= label= ancestor= exited= before= since= volume=",
+            "filter",
+        ),
         Option("--format", "value", "table, json or a Go template"),
         Option("-n --last", "number", "Show the n containers created last"),
         Option("-l --latest", "flag", "Show the container created last"),
         Option("--no-trunc", "flag", "Don't truncate output"),
         Option("-q --quiet", "flag", "Only show ids"),
+        Option("-s --size", "flag", "Show the sizes of the files that the containers have written"),
     ],
     examples=["ps", "ps -a", "ps -aq", "ps --format '{{.Names}}: {{.Status}}'"],
-    unsupported="-s --size",
 )
 FIELDS = [
     ("CONTAINER ID", "ID"),
@@ -38,7 +43,7 @@ FIELDS = [
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
 ]
-FILTERS = ("id", "name", "status", "label", "ancestor", "exited", "before", "since")
+FILTERS = ("id", "name", "status", "label", "ancestor", "exited", "before", "since", "volume")
 
 
 def run(arguments: list[str], context: Context) -> int:
@@ -58,12 +63,30 @@ def run(arguments: list[str], context: Context) -> int:
         context.out("".join(f"{one.id if options.no_trunc else one.id[:12]}\n" for one in containers))
         return 0
     rows = [_row(one, options.no_trunc) for one in containers]
+    fields = FIELDS
+    if options.size or "Size" in options.format:
+        fields = [*FIELDS, ("SIZE", "Size")]
+        for row, one in zip(rows, containers, strict=True):
+            row["Size"] = _size(one, engine)
     if options.format and options.format not in ("table", "json"):
         for row, one in zip(rows, containers, strict=True):
             labels = one.config.get("Labels") or {}
             row["Label"] = lambda name, labels=labels: labels.get(name, "")
-    context.out(output.listing(rows, FIELDS, options.format))
+    context.out(output.listing(rows, fields, options.format))
     return 0
+
+
+def _size(container: Container, engine: Engine) -> str:
+    """What the container has written, and with its image's files."""
+    from specrun.engine.volumes import size_of
+    from specrun.errors import NotFound
+
+    own = size_of(f"{container.directory}/upper")
+    try:
+        below = engine.images.resolve(container.image_id).size
+    except NotFound:
+        below = 0
+    return f"{output.size(own)} (virtual {output.size(own + below)})"
 
 
 def status(container: Container) -> str:
@@ -98,11 +121,17 @@ def _row(container: Container, whole: bool) -> dict[str, Any]:
         "Ports": "",
         "Names": container.name,
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
-        "Mounts": "",
+        "Mounts": ",".join(_mount(mount, whole) for mount in container.record.mounts),
         "Networks": container.host_config["NetworkMode"],
-        "LocalVolumes": "0",
+        "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in container.record.mounts)),
         "Size": "0B",
     }
+
+
+def _mount(mount: dict[str, Any], whole: bool) -> str:
+    """What is mounted, by the name of the volume or the host's path."""
+    text: str = mount.get("Name") or mount["Source"]
+    return text if whole or len(text) <= 15 else f"{text[:14]}…"
 
 
 def _visible(text: str) -> str:
@@ -148,6 +177,8 @@ def _holds(container: Container, key: str, value: str, everything: list[Containe
         name, equals, wanted = value.partition("=")
         labels = container.config.get("Labels") or {}
         return name in labels and (not equals or labels[name] == wanted)
+    if key == "volume":
+        return any(value in (mount.get("Name"), mount["Destination"]) for mount in container.record.mounts)
     marks = [one.created for one in everything if value in (one.name, one.id) or one.id.startswith(value)]
     if not marks:
         raise UsageError(f"No such container: {value}")

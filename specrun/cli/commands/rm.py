@@ -15,7 +15,7 @@ COMMAND = Command(
     "Remove one or more containers.",
     [
         Option("-f --force", "flag", "Remove a running container, by SIGKILL"),
-        Option("-v --volumes", "flag", "Remove anonymous volumes of the container (there are none yet)"),
+        Option("-v --volumes", "flag", "Remove the anonymous volumes of the container too"),
     ],
     examples=["rm my_container_name_or_id", "rm -f simple1"],
     unsupported="-l --link",
@@ -33,7 +33,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     def remove(name: str) -> str:
         try:
-            engine.remove(engine.get(name), force=options.force)
+            engine.remove(engine.get(name), force=options.force, volumes=options.volumes)
         except NotFound:
             if not options.force:
                 raise

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
     from specrun.cli.options import Parsed
+    from specrun.engine.mountspec import MountRequest
     from specrun.engine.process import Running
     from specrun.engine.request import ContainerRequest
 
@@ -23,23 +24,27 @@ OPTIONS = [
     Option("-h --hostname", "value", "Container host name"),
     Option("-i --interactive", "flag", "Keep STDIN open"),
     Option("-l --label", "list", "Set meta data on a container"),
+    Option("--mount", "list", "Attach a filesystem mount: type=bind|volume|tmpfs,source=,target=,...", "mount"),
     Option("--name", "value", "Assign a name to the container"),
     Option("--net --network", "value", "Network mode: none or host", "network"),
     Option("--pull", "value", "Pull image before running (missing|never)"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
     Option("--stop-timeout", "number", "Seconds to wait before the container is killed"),
+    Option("--tmpfs", "list", "Mount a tmpfs folder: TARGET[:OPTIONS]"),
     Option("-u --user", "value", "Username or UID (format: <name|uid>[:<group|gid>])"),
+    Option("-v --volume", "list", "Bind mount a volume or a host's folder: [SOURCE:]TARGET[:MODE]"),
+    Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
 UNSUPPORTED = (
     "-a --attach --add-host --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cpus -c --cpu-shares "
     "--cpuset-cpus --detach-keys --device --dns --dns-option --dns-search --domainname --expose --group-add "
     "--health-cmd --health-interval --health-retries --health-start-period --health-timeout --init --ip --ipc "
-    "--label-file --link --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory-swap --mount "
+    "--label-file --link --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory-swap "
     "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged "
     "-p --publish -P --publish-all --read-only --restart --runtime --security-opt --shm-size --sig-proxy --sysctl "
-    "--tmpfs -t --tty --ulimit --userns --uts -v --volume --volumes-from"
+    "-t --tty --ulimit --userns --uts"
 )
 COMMAND = Command(
     "run",
@@ -156,7 +161,21 @@ def request_of(options: Parsed) -> ContainerRequest:
         network=options.network or "none",
         stop_signal=options.stop_signal,
         stop_timeout=options.stop_timeout,
+        mounts=_mounts(options),
+        volumes_from=options.volumes_from,
     )
+
+
+def _mounts(options: Parsed) -> list[MountRequest]:
+    if not (options.volume or options.mount or options.tmpfs):
+        return []
+    from specrun.engine import mountspec
+
+    return [
+        *map(mountspec.parse_volume, options.volume),
+        *map(mountspec.parse_mount, options.mount),
+        *map(mountspec.parse_tmpfs, options.tmpfs),
+    ]
 
 
 def environment(files: list[str], entries: list[str]) -> list[str]:
