@@ -51,6 +51,11 @@ class Root:
         return f"{self.path}/names"
 
     @property
+    def networks(self) -> str:
+        """networks/<id>/ with the record of a network and the addresses that are given out in it."""
+        return f"{self.path}/networks"
+
+    @property
     def projects(self) -> str:
         """projects/<name>.json: what `apply` made, by spec."""
         return f"{self.path}/projects"

@@ -20,7 +20,7 @@ import select
 import sys
 import time
 
-from specrun_runtime import channel, eventlog, init, jsontext, libc, logfile, state
+from specrun_runtime import attachment, channel, eventlog, init, jsontext, libc, logfile, state
 from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.channel import Channel
@@ -191,6 +191,8 @@ class Supervisor:
         self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
         self.cache: str | None = request["cache"]
         self.cgroup = Cgroup(request["cgroup"])
+        self.network = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if (path := request["network"]) else -1
+        """The network namespace, which outlives each of the container's first processes."""
         self.events: dict[str, Any] = request["events"]
         self.state = state.State()
         self.owner = -1
@@ -212,6 +214,8 @@ class Supervisor:
     def _start(self) -> tuple[int, list[Output]]:
         with open(f"{self.directory}/config.json", "rb") as file:
             spec = Spec(jsontext.loads(file.read()))
+        if self.network >= 0:
+            spec.namespaces["network"] = f"/proc/self/fd/{self.network}"
         pairs = [] if spec.process.terminal else [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         streams = init.Streams(self.stdin, pairs[0][1], pairs[1][1]) if pairs else init.Streams(-1, -1, -1)
         body = init.Body(spec.process, streams, user=self.user)
@@ -245,6 +249,7 @@ class Supervisor:
         """A container that never ran: what was made for it goes, and its record says why."""
         explanation = _explain(error)
         self._remove_cgroup()
+        attachment.release(self.directory)
         if self.removal:
             self._remove_directory(self.removal)
             return
@@ -281,6 +286,7 @@ class Supervisor:
         status = 128 - code if code < 0 else code
         self.state.oom_killed = self.cgroup.oom_kills() > 0
         self._remove_cgroup()
+        attachment.release(self.directory)
         self.state.move(state.EXITED)
         self.state.pid = self.state.start_time = 0
         self.state.exit_code, self.state.finished_at = status, time.time()

@@ -19,6 +19,8 @@ VERBS = {
     "rm": "remove containers",
     "logs": "print what a container has written",
     "wait": "wait until containers end, and print their exit status",
+    "port": "list the published ports of a container",
+    "network": "create, list, inspect and remove networks; connect containers",
     "inspect": "print all about containers and images as JSON",
     "images": "list images",
     "image": "assemble or list images",
@@ -42,9 +44,10 @@ VERBS = {
 
 GROUPS = (
     ("Specs", "validate plan apply status delete schema explain"),
-    ("Containers", "run create start stop kill ps rm logs wait inspect"),
+    ("Containers", "run create start stop kill ps rm logs wait port inspect"),
     ("Images", "images image"),
     ("Volumes", "volume"),
+    ("Networks", "network"),
     ("Tests", "check test report"),
     ("Other", "container events doctor version"),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from specrun.engine import defaults, mounting
+from specrun.engine import defaults, mounting, networking
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 from specrun_runtime import jsontext, rlimits
@@ -13,16 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from specrun.engine.networking import Network
     from specrun.engine.record import Record
     from specrun.paths import Root
-
-_HOSTS = """127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
-ff02::1\tip6-allnodes
-ff02::2\tip6-allrouters
-"""
 
 
 def command_of(entrypoint: list[str] | None, command: list[str] | None, image: dict[str, Any]) -> list[str]:
@@ -47,19 +40,19 @@ def environment_of(image: list[str], extra: list[str]) -> list[str]:
     return list(merged.values())
 
 
-def write(root: Root, record: Record, directory: str) -> None:
+def write(root: Root, record: Record, directory: str, network: Network) -> None:
     """Write config.json and the files of /etc; they are made anew at each start, so a power cut may take them."""
     hostname = record.config["Hostname"]
-    hosts = _HOSTS
-    resolv = _host_resolver()
-    write_atomic(f"{directory}/hosts", hosts.encode(), mode=0o644, durable=False)
+    hosts = networking.hosts_file(record, network)
+    resolv = networking.resolver_file(record, network)
+    write_atomic(f"{directory}/hosts", hosts, mode=0o644, durable=False)
     write_atomic(f"{directory}/hostname", f"{hostname}\n".encode(), mode=0o644, durable=False)
     write_atomic(f"{directory}/resolv.conf", resolv, mode=0o644, durable=False)
-    config = jsontext.dumps(configuration(root, record, directory))
+    config = jsontext.dumps(configuration(root, record, directory, network))
     write_atomic(f"{directory}/config.json", config.encode(), durable=False)
 
 
-def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
+def configuration(root: Root, record: Record, directory: str, network: Network) -> dict[str, Any]:
     """config.json of the OCI runtime specification for this container."""
     own_network = record.host_config["NetworkMode"] != "host"
     namespaces = [kind for kind in defaults.NAMESPACES if kind != "network" or own_network]
@@ -68,6 +61,7 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
         "PATH": environment.pop("PATH", f"PATH={defaults.PATH}"),
         "HOSTNAME": environment.pop("HOSTNAME", f"HOSTNAME={record.config['Hostname']}"),
     }
+    etc = network.borrowed or directory
     sets = ("bounding", "effective", "permitted")
     return {
         "ociVersion": "1.2.0",
@@ -81,9 +75,9 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
         },
         "root": {"path": f"{directory}/rootfs"},
         "hostname": record.config["Hostname"],
-        "mounts": _mounts(root, record, directory),
+        "mounts": _mounts(root, record, etc),
         "linux": {
-            "namespaces": [{"type": kind} for kind in namespaces],
+            "namespaces": [_namespace(kind, network) for kind in namespaces],
             "sysctl": defaults.SYSCTLS if own_network else {},
             "maskedPaths": defaults.MASKED_PATHS,
             "readonlyPaths": defaults.READONLY_PATHS,
@@ -91,6 +85,11 @@ def configuration(root: Root, record: Record, directory: str) -> dict[str, Any]:
             "cgroupsPath": f"/{cgroup_name(root, record.id)}",
         },
     }
+
+
+def _namespace(kind: str, network: Network) -> dict[str, str]:
+    path = network.namespace if kind == "network" else ""
+    return {"type": kind, "path": path} if path else {"type": kind}
 
 
 _BIND = ["rbind", "rprivate"]
@@ -162,11 +161,3 @@ def init_layer(root: Root) -> str:
 
         remove_tree(draft)
     return path
-
-
-def _host_resolver() -> bytes:
-    try:
-        with open("/etc/resolv.conf", "rb") as file:
-            return file.read(1 << 16)
-    except OSError:
-        return b""

@@ -8,13 +8,13 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, mounting, names
+from specrun.engine import bundle, mounting, names, networking
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
 from specrun.engine.record import Record, claim_name, event_attributes, holder_of, release_name
 from specrun.engine.settings import record_of, signal_number
 from specrun.engine.volumes import VolumeStore
-from specrun.errors import Conflict, NotFound, SpecrunError
+from specrun.errors import Conflict, NotFound, SpecrunError, UsageError
 from specrun.files import locked, remove_tree, sync_directory
 from specrun.store.images import ImageStore
 from specrun_runtime import launch, state
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from specrun.engine.networking import Network
     from specrun.engine.request import ContainerRequest
+    from specrun.network.networks import NetworkStore
     from specrun.paths import Root
     from specrun.store.images import Image
 
@@ -97,6 +99,13 @@ class Engine:
         self.root = root
         self.images = ImageStore(root)
 
+    @property
+    def networks(self) -> NetworkStore:
+        """The networks of the root."""
+        from specrun.network.networks import NetworkStore
+
+        return NetworkStore(self.root)
+
     def run(
         self,
         request: ContainerRequest,
@@ -144,7 +153,7 @@ class Engine:
         self, container: Container, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None
     ) -> Running | None:
         """Start a container that is not running; None when it runs already. Raises StartFailed."""
-        with self._changing(container):
+        with self.changing(container):
             known = state.load(container.directory)
             if known.status == state.RUNNING:
                 return None
@@ -234,7 +243,7 @@ class Engine:
 
     def remove(self, container: Container, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container that is not running, or with `force` any; with `volumes` its anonymous volumes too."""
-        with self._changing(container):
+        with self.changing(container):
             known = state.load(container.directory)
             container.state = known
             if known.status == state.RUNNING:
@@ -284,6 +293,7 @@ class Engine:
         """The records, complete and under their final name, and the lock that says that we are at it."""
         image = self.images.resolve(request.image)
         identity = os.urandom(32).hex()
+        self._settle_network(request)
         record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"
         durable = not request.auto_remove
@@ -296,6 +306,8 @@ class Engine:
             known = state.State()
             state.save(hidden, known, durable=durable)
             self._name(record)
+            if wishes := networking.wishes_of(request.network):
+                networking.save_wishes(hidden, wishes, durable=durable)
             directory = f"{self.root.containers}/{identity}"
             self._settle(request, record, image, hidden, directory)
             if durable:
@@ -326,6 +338,19 @@ class Engine:
             record.save(hidden, durable=not record.auto_remove)
             os.rename(hidden, directory)
 
+    def _settle_network(self, request: ContainerRequest) -> None:
+        """Refuse a network or a container that does not exist, before anything is made."""
+        network = request.network
+        if network.mode.startswith("container:"):
+            if request.hostname:
+                raise UsageError("conflicting options: hostname and the network mode")
+            other = self.get(network.mode.partition(":")[2])
+            network.mode = f"container:{other.id}"
+            request.hostname = other.config["Hostname"]
+        elif names := [wish["network"] for wish in networking.wishes_of(network) if wish["network"] != "bridge"]:
+            for name in names:
+                self.networks.check_wish(name, network.ip if name == network.mode else "")
+
     def _name(self, record: Record) -> None:
         if record.name:
             claim_name(self.root, record.name, record.id)
@@ -343,19 +368,28 @@ class Engine:
         self, container: Container, running: Running, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool
     ) -> None:
         """Ask the monitor to start the container and wait for its word; on any failure the monitor is seen off."""
+        network = None
         try:
-            self._begin(container, monitor, stdin, stdout, stderr)
+            network = networking.prepare(self.root, container.directory, container.record, monitor.pid)
+            self._begin(container, network, monitor, stdin, stdout, stderr)
             running.await_start()
-        except Exception:
+        except BaseException:
+            if not monitor.asked:  # else it is the monitor that lets go
+                networking.let_go(container.directory)
             running.give_up()
             raise
+        finally:
+            if network:
+                network.close()
 
-    def _begin(self, container: Container, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool) -> None:
+    def _begin(
+        self, container: Container, network: Network, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool
+    ) -> None:
         """Write the bundle and send the monitor its request."""
         directory, record = container.directory, container.record
         image = self.images.resolve(record.image_id)
         lower = [bundle.init_layer(self.root), *self.images.lower_directories(image)]
-        bundle.write(self.root, record, directory)
+        bundle.write(self.root, record, directory, network)
         os.truncate(f"{directory}/exit", 0)
         monitor.begin(
             {
@@ -367,6 +401,7 @@ class Engine:
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": bundle.cgroup_name(self.root, record.id),
                 "events": {"folder": self.root.events, "attributes": event_attributes(record), "id": record.id},
+                "network": network.namespace,
                 "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr},
                 "removal": self._removal(record) if record.auto_remove else None,
             }
@@ -385,7 +420,8 @@ class Engine:
             },
         }
 
-    def _changing(self, container: Container) -> _Changing:
+    def changing(self, container: Container) -> _Changing:
+        """Alone for the one command that changes the container."""
         return _Changing(container)
 
     def _ended(self, container: Container, timeout: float) -> bool:

@@ -10,7 +10,7 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, record
+from specrun.engine import bundle, networking, record
 from specrun.engine.volumes import VolumeStore
 from specrun.files import remove_tree
 from specrun_runtime import state
@@ -36,6 +36,10 @@ def mend(root: Root) -> None:
             _remove_group(group)
     for entry in _listing(root.trash):
         remove_tree(f"{root.trash}/{entry}")
+    if os.path.exists(root.networks):
+        from specrun.network import mending
+
+        mending.mend(root)
 
 
 def _mend_container(root: Root, entry: str) -> None:
@@ -75,6 +79,7 @@ def _settle(root: Root, entry: str, directory: str) -> None:
         discard(root, identity, entry)
         return
     _remove_group(bundle.cgroup_name(root, identity))
+    networking.let_go(directory)
     if entry.startswith(".") or known.status == state.CREATING or (kept.auto_remove and known.status != state.CREATED):
         discard(root, identity, entry)
         if known.status != state.CREATING:
@@ -94,6 +99,7 @@ def discard(root: Root, identity: str, entry: str) -> None:
     """Remove a container's folder and free its name: out of the way first, then away."""
     trash = f"{root.trash}/{identity}.{os.urandom(4).hex()}"
     _remove_group(bundle.cgroup_name(root, identity))
+    networking.let_go(f"{root.containers}/{entry}")
     try:
         kept = record.Record.load(f"{root.containers}/{entry}")
         name, removes = kept.name, kept.auto_remove or entry.startswith(".")

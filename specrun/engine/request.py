@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from specrun.engine.networking import NetworkRequest
 from specrun.errors import InvalidName, SpecrunError, UsageError
 from specrun.paths import NAME, is_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.engine.mountspec import MountRequest
-
-NETWORKS = ("none", "host")
 
 
 class ContainerRequest:
@@ -50,7 +49,7 @@ class ContainerRequest:
         auto_remove: bool = False,
         interactive: bool = False,
         detached: bool = False,
-        network: str = "none",
+        network: NetworkRequest | str = "default",
         stop_signal: str = "",
         stop_timeout: int | None = None,
         mounts: list[MountRequest] | None = None,
@@ -71,7 +70,7 @@ class ContainerRequest:
         self.auto_remove = auto_remove
         self.interactive = interactive
         self.detached = detached
-        self.network = network
+        self.network = NetworkRequest(network) if isinstance(network, str) else network
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout
         self.mounts = mounts or []
@@ -85,11 +84,7 @@ class ContainerRequest:
                 f"Invalid container name ({self.name}), only {NAME} are allowed",
                 hint="names begin with a letter or a digit and have at most 128 characters",
             )
-        if self.network not in NETWORKS:
-            raise UsageError(
-                f"network {self.network!r} is not supported yet",
-                hint=f"this version has {' and '.join(NETWORKS)}",
-            )
+        self.network.check()
         if self.hostname and not _is_hostname(self.hostname):
             raise UsageError(f"invalid hostname {self.hostname!r}", hint="letters, digits, '-' and '.', at most 63")
         if self.workdir and not self.workdir.startswith("/"):

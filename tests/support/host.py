@@ -72,6 +72,7 @@ class Host:
             identities = self.containers()
             if identities:
                 self.run("rm", "-f", *identities)
+            self.run("network", "prune", "-f")
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

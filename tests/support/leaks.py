@@ -6,6 +6,8 @@ Tests run several at a time, so what is looked for is named by its owner: the st
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,12 +21,13 @@ def marks_of(root: Path) -> tuple[str, ...]:
 
 
 def present(marks: tuple[str, ...]) -> dict[str, set[str]]:
-    """Mounts, control groups, processes and network links whose names contain one of `marks`, by kind."""
+    """Mounts, control groups, processes, network links and nft tables whose names contain one of `marks`, by kind."""
     found = {
         "mounts": _mounts(),
         "cgroups": _cgroups(),
         "processes": _processes(marks),
         "links": set(os.listdir("/sys/class/net")),
+        "tables": _tables(),
     }
     marked = {kind: {thing for thing in things if _is_marked(thing, marks)} for kind, things in found.items()}
     return {kind: things for kind, things in marked.items() if things}
@@ -49,6 +52,14 @@ def _mounts() -> set[str]:
 
 def _cgroups() -> set[str]:
     return {os.path.join(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names}
+
+
+def _tables() -> set[str]:
+    if shutil.which("nft") is None:
+        return set()
+    return set(
+        subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.splitlines()
+    )
 
 
 def _processes(marks: tuple[str, ...]) -> set[str]:

@@ -6,7 +6,7 @@ import json
 
 from specrun.cli import output
 from specrun.cli.options import Command, Option
-from specrun.engine import defaults
+from specrun.engine import defaults, networking
 from specrun.errors import NotFound, SpecrunError, UsageError
 
 TYPE_CHECKING = False
@@ -183,40 +183,7 @@ _HOST_CONFIG: dict[str, Any] = {
 }
 """`HostConfig` of a container that asks for nothing, with Docker's names, types and order."""
 
-_NETWORK_SETTINGS: dict[str, Any] = {
-    "Bridge": "",
-    "SandboxID": "",
-    "HairpinMode": False,
-    "LinkLocalIPv6Address": "",
-    "LinkLocalIPv6PrefixLen": 0,
-    "Ports": {},
-    "SandboxKey": "",
-    "SecondaryIPAddresses": None,
-    "SecondaryIPv6Addresses": None,
-    "EndpointID": "",
-    "Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "MacAddress": "",
-}
-_ENDPOINT: dict[str, Any] = {
-    "IPAMConfig": None,
-    "Links": None,
-    "Aliases": None,
-    "NetworkID": "",
-    "EndpointID": "",
-    "Gateway": "",
-    "IPAddress": "",
-    "IPPrefixLen": 0,
-    "IPv6Gateway": "",
-    "GlobalIPv6Address": "",
-    "GlobalIPv6PrefixLen": 0,
-    "MacAddress": "",
-    "DriverOpts": None,
-}
+
 _MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
 
 
@@ -267,7 +234,7 @@ def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
         },
         "Mounts": [{key: mount[key] for key in _MOUNT if key in mount} for mount in container.record.mounts],
         "Config": container.config,
-        "NetworkSettings": {**_NETWORK_SETTINGS, "Networks": {container.host_config["NetworkMode"]: _ENDPOINT}},
+        "NetworkSettings": networking.settings_document(container.record, where),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from specrun.cli import output
 from specrun.cli.options import Command, Option
+from specrun.engine import networking
 from specrun.errors import UsageError
 
 TYPE_CHECKING = False
@@ -118,11 +119,11 @@ def _row(container: Container, whole: bool) -> dict[str, Any]:
         "RunningFor": output.ago(container.created),
         "Status": status(container),
         "State": container.state.status,
-        "Ports": "",
+        "Ports": networking.ports_column(container.record, container.directory),
         "Names": container.name,
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Mounts": ",".join(_mount(mount, whole) for mount in container.record.mounts),
-        "Networks": container.host_config["NetworkMode"],
+        "Networks": ",".join(networking.network_names(container.record, container.directory)),
         "LocalVolumes": str(sum(mount["Type"] == "volume" for mount in container.record.mounts)),
         "Size": "0B",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 
+from specrun.cli.commands.networking import NETWORK_OPTIONS, network_of
 from specrun.cli.options import Command, Option
 from specrun.errors import SpecrunError, UsageError
 
@@ -26,7 +27,7 @@ OPTIONS = [
     Option("-l --label", "list", "Set meta data on a container"),
     Option("--mount", "list", "Attach a filesystem mount: type=bind|volume|tmpfs,source=,target=,...", "mount"),
     Option("--name", "value", "Assign a name to the container"),
-    Option("--net --network", "value", "Network mode: none or host", "network"),
+    *NETWORK_OPTIONS,
     Option("--pull", "value", "Pull image before running (missing|never)"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
@@ -38,13 +39,12 @@ OPTIONS = [
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
 UNSUPPORTED = (
-    "-a --attach --add-host --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cpus -c --cpu-shares "
-    "--cpuset-cpus --detach-keys --device --dns --dns-option --dns-search --domainname --expose --group-add "
-    "--health-cmd --health-interval --health-retries --health-start-period --health-timeout --init --ip --ipc "
-    "--label-file --link --log-driver --log-opt --mac-address -m --memory --memory-reservation --memory-swap "
-    "--network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged "
-    "-p --publish -P --publish-all --read-only --restart --runtime --security-opt --shm-size --sig-proxy --sysctl "
-    "-t --tty --ulimit --userns --uts"
+    "-a --attach --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cpus -c --cpu-shares "
+    "--cpuset-cpus --detach-keys --device --domainname --group-add --health-cmd --health-interval --health-retries "
+    "--health-start-period --health-timeout --init --ipc --label-file --link --log-driver --log-opt -m --memory "
+    "--memory-reservation --memory-swap --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
+    "--platform --privileged --read-only --restart --runtime --security-opt --shm-size --sig-proxy --sysctl -t "
+    "--tty --ulimit --userns --uts"
 )
 COMMAND = Command(
     "run",
@@ -158,7 +158,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         hostname=options.hostname,
         labels=dict(pair(text) for text in options.label),
         interactive=options.interactive,
-        network=options.network or "none",
+        network=network_of(options),
         stop_signal=options.stop_signal,
         stop_timeout=options.stop_timeout,
         mounts=_mounts(options),

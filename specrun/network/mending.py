@@ -1,0 +1,39 @@
+"""What crashes, and others, did to networks, found and put right by the next command."""
+
+from __future__ import annotations
+
+import os
+
+from specrun.network import bridges
+from specrun.network.networks import NetworkStore
+from specrun_runtime import attachment, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.paths import Root
+
+
+def mend(root: Root) -> None:
+    """Free the addresses of containers that are no more, and make the rules anew where they are not ours."""
+    store = NetworkStore(root)
+    networks = store.recorded()
+    for network in networks:
+        for address, identity in store.leases(network).items():
+            _free(root, identity, f"{store.folder(network)}/leases/{address}")
+    up = [network for network in networks if network.driver == "bridge" and bridges.is_up(root, network)]
+    if up and not bridges.rules_are_ours(root):
+        with store.lock():
+            if not bridges.rules_are_ours(root):
+                bridges.remake_rules(store)
+
+
+def _free(root: Root, identity: str, lease: str) -> None:
+    """Let go of what a container has that nobody answers for; of its address at least."""
+    for entry in (identity, f".{identity}"):
+        directory = f"{root.containers}/{entry}"
+        if os.path.exists(directory):
+            if not state.is_owned(directory):
+                attachment.release(directory)
+                attachment.release_lease(lease, identity)
+            return
+    attachment.release_lease(lease, identity)

@@ -1,0 +1,204 @@
+"""The nftables rules of a root: two tables of its own, made whole from the records or grown by one container's part.
+
+The table of family `inet` publishes ports, hides containers behind the host's address, and keeps bridges apart. The
+table of family `bridge` lets each container speak with its own addresses only. All rules are fixed; what changes are
+the elements of sets and maps, so that a start adds elements and an end deletes them.
+"""
+
+from __future__ import annotations
+
+from specrun.network.subnets import packed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from specrun.network.networks import Network
+    from specrun.paths import Root
+
+_INET = """
+table inet {table} {{
+	set bridges {{ type ifname; }}
+	set internal {{ type ifname; }}
+	set hidden {{ type ifname; }}
+	set loops {{ type ifname . ifname; }}
+	map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
+	map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
+	map one4 {{ type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }}
+	map one6 {{ type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }}
+	chain publish {{
+		fib daddr type != local return
+		dnat ip to ip daddr . meta l4proto . th dport map @one4
+		dnat ip to meta l4proto . th dport map @any4
+		dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6
+		dnat ip6 to meta l4proto . th dport map @any6
+	}}
+	chain arriving {{
+		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 127.0.0.0/8 return
+		meta l4proto {{ tcp, udp }} jump publish
+	}}
+	chain leaving {{
+		type nat hook output priority -100; policy accept;
+		ip6 daddr ::1 return
+		meta l4proto {{ tcp, udp }} jump publish
+	}}
+	chain hiding {{
+		type nat hook postrouting priority srcnat; policy accept;
+		iifname . oifname @loops ct status dnat masquerade
+		oifname @bridges ip saddr 127.0.0.0/8 masquerade
+		iifname @hidden iifname . oifname != @loops masquerade
+	}}
+	chain loopback {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname @bridges ip daddr 127.0.0.0/8 drop
+	}}
+	chain host {{
+		type filter hook input priority filter; policy accept;
+		iifname @internal fib daddr . iif type != local drop
+	}}
+	chain between {{
+		type filter hook forward priority filter; policy accept;
+		iifname . oifname @loops accept
+		iifname @internal drop
+		oifname @internal drop
+		oifname @bridges ct state established,related accept
+		oifname @bridges ct status dnat accept
+		oifname @bridges drop
+	}}
+}}
+"""
+_BRIDGE = """
+table bridge {table} {{
+	set macs {{ type ifname . ether_addr; }}
+	set owners4 {{ type ifname . ipv4_addr; }}
+	set owners6 {{ type ifname . ipv6_addr; }}
+	set targets6 {{ typeof iifname . @th,64,128; }}
+	chain guard {{
+		type filter hook prerouting priority -300; policy accept;
+		iifname != "v{root}*" accept
+		iifname . ether saddr != @macs drop
+		ether type ip iifname . ip saddr @owners4 accept
+		ether type arp iifname . arp saddr ether @macs iifname . arp saddr ip @owners4 accept
+		ether type != ip6 drop
+		icmpv6 type {{ nd-router-advert, nd-redirect }} drop
+		ip6 saddr :: icmpv6 type nd-neighbor-solicit accept
+		ip6 saddr :: icmpv6 type mld2-listener-report accept
+		iifname . ip6 saddr != @owners6 drop
+		icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 drop
+	}}
+}}
+"""
+
+
+class Publication:
+    """One published port: what arrives at `address` and `port` of the host goes to `inner` of the container.
+
+    An `address` of 0.0.0.0 or :: stands for all of that family.
+    """
+
+    __slots__ = ("address", "inner", "port", "protocol", "target")
+
+    def __init__(self, protocol: str, address: str, port: int, target: str, inner: int) -> None:
+        self.protocol = protocol
+        self.address = address
+        self.port = port
+        self.target = target
+        """The container's address; "" where a process has to carry it over (IPv6 to a container without)."""
+        self.inner = inner
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def element(self) -> tuple[str, str, str]:
+        """Map, key and value; only where there is a target of the same family."""
+        family = 6 if ":" in self.address else 4
+        value = f"{self.target} . {self.inner}"
+        if self.address in ("0.0.0.0", "::"):  # noqa: S104
+            return f"any{family}", f"{self.protocol} . {self.port}", value
+        return f"one{family}", f"{self.address} . {self.protocol} . {self.port}", value
+
+
+def table(root: Root) -> str:
+    """The name of both tables."""
+    return f"specrun_{root.id}"
+
+
+def whole(
+    root: Root, networks: Iterable[Network], endpoints: Iterable[dict[str, Any]], published: Iterable[Publication]
+) -> str:
+    """A script that makes both tables anew, in one transaction."""
+    name = table(root)
+    lines = [f"add table {family} {name}\ndelete table {family} {name}" for family in ("inet", "bridge")]
+    lines += [_INET.format(table=name), _BRIDGE.format(table=name, root=root.id)]
+    for network in networks:
+        lines += _of_network(root, network, "add")
+    for endpoint in endpoints:
+        lines += _of_endpoint(name, endpoint)
+    lines += _of_ports(name, published)
+    return "\n".join(lines) + "\n"
+
+
+def gone(root: Root) -> str:
+    """A script that removes both tables, also when they are not there."""
+    name = table(root)
+    return "".join(f"add table {family} {name}\ndelete table {family} {name}\n" for family in ("inet", "bridge"))
+
+
+def of_network(root: Root, network: Network) -> str:
+    """A script that adds a network's part."""
+    return "\n".join(_of_network(root, network, "add")) + "\n"
+
+
+def without_network(root: Root, network: Network) -> str:
+    """A script that takes a network's part away."""
+    lines = _of_network(root, network, "add") + _of_network(root, network, "delete")
+    return "\n".join(lines) + "\n"
+
+
+def of_container(root: Root, endpoints: list[dict[str, Any]], published: list[Publication]) -> str:
+    """A script that adds a container's part."""
+    name = table(root)
+    lines = [line for endpoint in endpoints for line in _of_endpoint(name, endpoint)]
+    return "\n".join([*lines, *_of_ports(name, published)]) + "\n"
+
+
+def without_container(root: Root, endpoints: list[dict[str, Any]], published: list[Publication]) -> str:
+    """A script that takes a container's part away; what is not there is added first, so that nothing can be missing."""
+    adding = of_container(root, endpoints, published)
+    return adding + adding.replace("add element", "delete element")
+
+
+def _of_network(root: Root, network: Network, verb: str) -> list[str]:
+    name, link = table(root), network.link(root)
+    lines = [f'{verb} element inet {name} bridges {{ "{link}" }}']
+    lines.append(f'{verb} element inet {name} loops {{ "{link}" . "{link}" }}')
+    if network.internal:
+        lines.append(f'{verb} element inet {name} internal {{ "{link}" }}')
+    if network.masquerades:
+        lines.append(f'{verb} element inet {name} hidden {{ "{link}" }}')
+    return lines
+
+
+def _of_endpoint(name: str, endpoint: dict[str, Any]) -> list[str]:
+    if not endpoint["outer"]:
+        return []
+    port = f'"{endpoint["outer"]}"'
+    lines = [f"add element bridge {name} macs {{ {port} . {endpoint['mac']} }}"]
+    if endpoint["address"]:
+        lines.append(f"add element bridge {name} owners4 {{ {port} . {endpoint['address']} }}")
+    for address in endpoint["addresses6"]:
+        lines.append(f"add element bridge {name} owners6 {{ {port} . {address} }}")
+        lines.append(f"add element bridge {name} targets6 {{ {port} . 0x{packed(address).hex()} }}")
+    return lines
+
+
+def _of_ports(name: str, published: Iterable[Publication]) -> list[str]:
+    lines = []
+    for one in published:
+        if one.target:
+            kind, key, value = one.element()
+            lines.append(f"add element inet {name} {kind} {{ {key} : {value} }}")
+    return lines
