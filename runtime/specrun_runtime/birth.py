@@ -217,8 +217,10 @@ class Birth:
 
     def _run_hooks(self) -> str:
         state = jsontext.dumps(self.state_document("creating", self.pid))
-        for name in ("prestart", "createRuntime"):
-            hooks.run_all(name, self.spec.hooks[name], state.encode())
+        # The older hook is told what it was told before there was a status for the time between.
+        before = jsontext.dumps(self.state_document("created", self.pid))
+        for name, told in (("prestart", before), ("createRuntime", state)):
+            hooks.run_all(name, self.spec.hooks[name], told.encode())
         return state
 
     def _send_listener(self, descriptor: int) -> None:

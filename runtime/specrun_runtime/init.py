@@ -204,6 +204,9 @@ def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, fir
     if body.personality is not None:
         telling.step = "set the personality"
         libc.personality(body.personality)
+    # Before the filter, which may refuse what the check of the folder needs, and with root's rights, as Docker does.
+    telling.step = f"enter the working directory {process.cwd}"
+    entered = _enter_folder(process.cwd, again=True)
     telling.step = "give up privileges"
     filters = body.filter
     capabilities.drop_bounding(process.bounding & present, present)
@@ -214,8 +217,9 @@ def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, fir
         _load(filters, telling)
         telling.step = "give up privileges"
     _become_user(process, present)
-    telling.step = f"enter the working directory {process.cwd}"
-    _enter_folder(process.cwd)
+    if not entered:
+        telling.step = f"enter the working directory {process.cwd}"
+        _enter_folder(process.cwd)
     telling.step = "find the command"
     command = _Command(process.args, environment)
     _reset_attributes(process.umask)
@@ -284,14 +288,20 @@ def _make_folder(path: str) -> None:
         os.close(make_directories(root.number, path))
 
 
-def _enter_folder(path: str) -> None:
-    """chdir(2) as the user, who may lack the right; what lies outside of the container is no folder of it."""
+def _enter_folder(path: str, *, again: bool = False) -> bool:
+    """chdir(2); what lies outside of the container is no folder of it.
+
+    With `again`, False says that the right was lacking: the user may have it (a folder of FUSE).
+    """
     try:
         os.chdir(path)
     except OSError as error:
+        if again and isinstance(error, PermissionError):
+            return False
         raise StartFailed("", f'chdir to cwd ("{path}") set in config.json failed: {error.strerror}') from error
     if not os.getcwd().startswith("/"):
         raise StartFailed("", "the working directory is outside the container")
+    return True
 
 
 def _connect(streams: Streams, uid: int) -> None:

@@ -231,9 +231,11 @@ class MountAt(Step):
         self.gid_mappings = mount.gid_mappings or spec.gid_mappings
         self.mapped = bool(mount.uid_mappings) or bool(self.options.idmap)
         field = f"{mount.field}.options"
-        if mount.type == "bind" and (self.options.data or self.options.copy_up):
-            unknown = "tmpcopyup" if self.options.copy_up else self.options.data[0][0]
-            raise Unsupported(field, f"{unknown!r} is not an option of a bind mount")
+        if mount.type == "bind":
+            unknown = [key for key, _ in self.options.data if key not in _USELESS]
+            if unknown or self.options.copy_up:
+                word = unknown[0] if unknown else "tmpcopyup"
+                raise Unsupported(field, f"{word!r} is not an option of a bind mount")
         if self.mapped and mount.type != "bind":
             raise Unsupported(field, "only bind mounts can be idmapped")
         if self.mapped and not self.uid_mappings:
@@ -278,6 +280,10 @@ class MountAt(Step):
     def release(self) -> None:
         """Close the mount."""
         self.made.close()
+
+
+_USELESS = frozenset(("gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"))
+"""Parameters of a new tmpfs, which some engines give to every mount; for a bind mount mount(2) has no use for them."""
 
 
 class MountCgroups(Step):

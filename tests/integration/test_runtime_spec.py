@@ -698,7 +698,8 @@ def test_hooks_run_in_order_where_they_belong(runtime: Runtime) -> None:
     pid = runtime.state("c")["pid"]
     for line in lines:
         state = json.loads(line[line.index("{") : line.rindex("}") + 1])
-        assert (state["id"], state["status"], state["pid"]) == ("c", "creating", pid)
+        status = "created" if line.startswith("prestart") else "creating"
+        assert (state["id"], state["status"], state["pid"]) == ("c", status, pid)
         assert (state["bundle"], state["annotations"]) == (str(bundle.folder), {"k": "v"})
         assert line.endswith("A=b")
     ours = os.readlink("/proc/self/ns/mnt")
@@ -844,3 +845,12 @@ def test_nobody_at_the_listener_stops_the_start(runtime: Runtime) -> None:
     assert "seccomp listener" in runtime.fails(bundle)
     del bundle.linux["seccomp"]["listenerPath"]
     assert "listenerPath" in runtime.fails(bundle)
+
+
+def test_a_filter_may_refuse_what_the_start_needs_only_before_it(runtime: Runtime) -> None:
+    bundle = runtime.bundle()
+    bundle.linux["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["getcwd", "chdir", "mount", "setsid", "sethostname"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    assert runtime.probe(bundle, f"{TRY}\nanswer = tried(os.getcwd)") == errno.EPERM
