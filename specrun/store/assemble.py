@@ -15,8 +15,9 @@ from specrun.oci import digest as digests
 from specrun.oci.digest import sha256
 from specrun.oci.reference import Reference
 from specrun.store import debian, elf
+from specrun.store.compression import compress
 from specrun.store.images import LAYER_GZIP, Image, ImageStore
-from specrun.store.layers import compress, pack
+from specrun.store.packing import Packer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def assemble_image(
 
         def archive() -> Iterator[bytes]:
             nonlocal size
-            for part in pack(tree, newest):
+            for part in Packer(tree, time=newest, owned_by_root=True):
                 state.update(part)
                 size += len(part)
                 yield part

@@ -9,12 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import zlib
 
 from specrun.errors import Damaged
 from specrun.files import remove_tree, sync_directory, write_atomic
 from specrun.oci import digest as digests
 from specrun.store import tar
+from specrun.store.compression import decompress
+from specrun.store.packing import OPAQUE, WHITEOUT
 from specrun.store.tar import BadArchive, Entry, Source
 from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import Fd, write_all
@@ -28,12 +29,7 @@ if TYPE_CHECKING:
     from specrun.paths import Root
     from specrun.store.blobs import BlobStore
 
-WHITEOUT = ".wh."
-OPAQUE = ".wh..wh..opq"
 _CHUNK = 1 << 20
-_FREE_RATIO = 64 << 20
-_MAX_RATIO = 1000
-"""Compressed to unpacked, above 64 MiB: a layer that grows more is a bomb."""
 
 
 def unpack_layer(root: Root, blobs: BlobStore, digest: str, diff_id: str) -> None:
@@ -60,40 +56,6 @@ def unpack_layer(root: Root, blobs: BlobStore, digest: str, diff_id: str) -> Non
         remove_tree(draft)
         raise
     sync_directory(root.layers)
-
-
-def decompress(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The plain archive of a gzip or plain one. Raises BadArchive."""
-    iterator = iter(chunks)
-    first = next(iterator, b"")
-    if first[:2] != b"\x1f\x8b":
-        if first[:4] == b"\x28\xb5\x2f\xfd":
-            raise BadArchive("the layer is compressed with zstd, which is not supported yet")
-        yield first
-        yield from iterator
-        return
-    inflater = zlib.decompressobj(31)
-    taken = given = 0
-    pending = first
-    while True:
-        taken += len(pending)
-        while pending:
-            try:
-                data = inflater.decompress(pending, _CHUNK)
-            except zlib.error as error:
-                raise BadArchive(f"the layer is damaged: {error}") from error
-            given += len(data)
-            if given > _FREE_RATIO and given > taken * _MAX_RATIO:
-                raise BadArchive(f"the layer grows to more than {_MAX_RATIO} times its size")
-            yield data
-            pending = inflater.unconsumed_tail
-            if inflater.eof:
-                pending = inflater.unused_data
-                inflater = zlib.decompressobj(31)
-        following = next(iterator, None)
-        if following is None:
-            return
-        pending = following
 
 
 def unpack(chunks: Iterable[bytes], target: str, diff_id: str | None = None) -> int:
@@ -245,44 +207,3 @@ class _Unpacker:
                     if error.errno not in (errno.ENOTSUP, errno.EPERM):
                         raise
             os.utime(own, ns=(entry.mtime, entry.mtime))
-
-
-def pack(folder: str, mtime: int) -> Iterator[bytes]:
-    """The archive of `folder`, the same bytes for the same content: names sorted, owned by root, one time (seconds)."""
-    yield from _pack_folder(folder, "", mtime * 1_000_000_000)
-    yield bytes(2 * tar.BLOCK)
-
-
-def _pack_folder(base: str, relative: str, mtime: int) -> Iterator[bytes]:
-    with os.scandir(f"{base}/{relative}") as found:
-        names = sorted(entry.name for entry in found)
-    for name in names:
-        path = f"{relative}{name}"
-        info = os.lstat(f"{base}/{path}")
-        entry = Entry(path, tar.REGULAR)
-        entry.mode, entry.mtime = stat.S_IMODE(info.st_mode), mtime
-        if stat.S_ISDIR(info.st_mode):
-            entry.name, entry.kind = f"{path}/", tar.FOLDER
-            yield tar.header(entry)
-            yield from _pack_folder(base, f"{path}/", mtime)
-        elif stat.S_ISLNK(info.st_mode):
-            entry.kind, entry.link, entry.mode = tar.SYMLINK, os.readlink(f"{base}/{path}"), 0o777
-            yield tar.header(entry)
-        elif stat.S_ISREG(info.st_mode):
-            entry.size = info.st_size
-            yield tar.header(entry)
-            with open(f"{base}/{path}", "rb") as file:
-                while data := file.read(_CHUNK):
-                    yield data
-            yield bytes(-info.st_size % tar.BLOCK)
-        else:
-            raise BadArchive(f"{path!r} is neither a file, a folder nor a symbolic link")
-
-
-def compress(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """gzip without a name and a time, so that equal archives give equal blobs."""
-    deflater = zlib.compressobj(6, zlib.DEFLATED, 31)
-    for chunk in chunks:
-        if data := deflater.compress(chunk):
-            yield data
-    yield deflater.flush()

@@ -232,26 +232,33 @@ def _text(field: bytes) -> str:
 
 
 def header(entry: Entry) -> bytes:
-    """The blocks that stand before a member's content: a PAX header where ustar has no room, then ustar."""
-    pax: dict[str, bytes] = {f"SCHILY.xattr.{key}": value for key, value in entry.xattrs.items()}
+    """The blocks that stand before a member's content: a PAX header where ustar has no room, then ustar.
+
+    Times are written in whole seconds, as every builder does, so that equal trees give equal archives.
+    """
     name = entry.name.encode("utf-8", "surrogateescape")
     link = entry.link.encode("utf-8", "surrogateescape")
-    if len(name) > 100:
+    seconds = entry.mtime // 1_000_000_000
+    pax: dict[str, bytes] = {f"SCHILY.xattr.{key}": value for key, value in entry.xattrs.items()}
+    if len(name) > 100 or not name.isascii():
         pax["path"] = name
-    if len(link) > 100:
+    if len(link) > 100 or not link.isascii():
         pax["linkpath"] = link
     if entry.size >= 1 << 33:
-        pax["size"] = str(entry.size).encode()
-    for key, value in (("uid", entry.uid), ("gid", entry.gid)):
-        if value >= 1 << 21:
-            pax[key] = str(value).encode()
-    blocks = b""
-    if pax:
-        body = b"".join(_pax_record(key, pax[key]) for key in sorted(pax))
-        extension = Entry("PaxHeaders/" + entry.name[-80:], "x")
-        extension.size = len(body)
-        blocks = _ustar(extension) + body + bytes(-len(body) % BLOCK)
-    return blocks + _ustar(entry)
+        pax["size"] = b"%d" % entry.size
+    if entry.uid >= 1 << 21:
+        pax["uid"] = b"%d" % entry.uid
+    if entry.gid >= 1 << 21:
+        pax["gid"] = b"%d" % entry.gid
+    if not 0 <= seconds < 1 << 33:
+        pax["mtime"] = b"%d" % seconds
+    block = _ustar(entry, name, link, seconds)
+    if not pax:
+        return block
+    body = b"".join(_pax_record(key, pax[key]) for key in sorted(pax))
+    extension = Entry("", "x")
+    extension.size = len(body)
+    return _ustar(extension, b"PaxHeaders/" + name[-80:], b"", 0) + body + bytes(-len(body) % BLOCK) + block
 
 
 def _pax_record(key: str, value: bytes) -> bytes:
@@ -262,25 +269,19 @@ def _pax_record(key: str, value: bytes) -> bytes:
     return str(length).encode() + payload
 
 
-def _ustar(entry: Entry) -> bytes:
-    def octal(value: int, width: int) -> bytes:
-        return b"%0*o\0" % (width - 1, value if value < 1 << 3 * (width - 1) else 0)
-
-    fields = [
-        entry.name.encode("utf-8", "surrogateescape")[:100].ljust(100, b"\0"),
-        octal(entry.mode, 8),
-        octal(entry.uid, 8),
-        octal(entry.gid, 8),
-        octal(entry.size, 12),
-        octal(max(entry.mtime, 0) // 1_000_000_000, 12),
-        b" " * 8,
+def _ustar(entry: Entry, name: bytes, link: bytes, seconds: int) -> bytes:
+    block = b"%s%07o\0%07o\0%07o\0%011o\0%011o\0        %s%sustar\x0000%s%07o\0%07o\0%s" % (
+        name[:100].ljust(100, b"\0"),
+        entry.mode,
+        entry.uid if entry.uid < 1 << 21 else 0,
+        entry.gid if entry.gid < 1 << 21 else 0,
+        entry.size if entry.size < 1 << 33 else 0,
+        seconds if 0 <= seconds < 1 << 33 else 0,
         entry.kind.encode(),
-        entry.link.encode("utf-8", "surrogateescape")[:100].ljust(100, b"\0"),
-        b"ustar\x0000",
+        link[:100].ljust(100, b"\0"),
         bytes(64),
-        octal(entry.major, 8),
-        octal(entry.minor, 8),
+        entry.major,
+        entry.minor,
         bytes(167),
-    ]
-    block = b"".join(fields)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    )
+    return b"%s%06o\0 %s" % (block[:148], sum(block), block[156:])

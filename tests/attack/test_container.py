@@ -14,8 +14,9 @@ import pytest
 from specrun.oci.digest import of, sha256
 from specrun.oci.reference import Reference
 from specrun.paths import open_root
+from specrun.store.compression import compress
 from specrun.store.images import LAYER_GZIP, ImageStore
-from specrun.store.layers import compress, pack
+from specrun.store.packing import Packer
 from tests.support.host import Host
 
 
@@ -32,7 +33,7 @@ def make(host: Host, tree: Path, **config: object) -> None:
     """Let the files of `tree` be the image `evil`."""
     root = open_root(str(host.root))
     store = ImageStore(root)
-    plain = b"".join(pack(str(tree), 0))
+    plain = b"".join(Packer(str(tree), time=0, owned_by_root=True))
     digest, size = store.blobs.put_stream(compress([plain]))
     document = {
         "architecture": "amd64",

@@ -13,7 +13,9 @@ import pytest
 from specrun.errors import Damaged, SpecrunError
 from specrun.oci.digest import of
 from specrun.store import tar
-from specrun.store.layers import compress, decompress, pack, unpack
+from specrun.store.compression import compress, decompress
+from specrun.store.layers import unpack
+from specrun.store.packing import Packer
 from specrun.store.tar import BadArchive, Entry
 
 
@@ -206,9 +208,9 @@ def test_packing_and_unpacking_are_opposites_and_reproducible(tmp_path: Path) ->
     (source / "d" / "link").symlink_to("file")
     os.chmod(source / "d" / "file", 0o4711)
     target.mkdir()
-    plain = b"".join(pack(str(source), 7))
+    plain = b"".join(Packer(str(source), time=7, owned_by_root=True))
     assert unpack(decompress(compress([plain])), str(target)) == 4
-    assert b"".join(pack(str(target), 7)) == plain
+    assert b"".join(Packer(str(target), time=7, owned_by_root=True)) == plain
     assert os.stat(target / "d" / "file").st_mtime == 7
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from specrun.oci.digest import of
 from specrun.oci.reference import Reference
 from specrun.paths import open_root
+from specrun.store.compression import compress
 from specrun.store.images import LAYER_GZIP, ImageStore
-from specrun.store.layers import compress, pack
+from specrun.store.packing import Packer
 from tests.support.host import Host
 
 
@@ -31,7 +32,7 @@ def spoiled(
             (tree / path).symlink_to(text)
         if fill is not None:
             fill(tree)
-        plain = b"".join(pack(str(tree), 0))
+        plain = b"".join(Packer(str(tree), time=0, owned_by_root=True))
     store = ImageStore(open_root(str(host.root)))
     digest, size = store.blobs.put_stream(compress([plain]))
     document = {
