@@ -60,7 +60,7 @@ class _Of:
 class Run:
     """A command in a new container of an image, which is removed afterwards."""
 
-    facts = ("exitCode", "stdout", "stderr")
+    facts: tuple[str, ...] = ("exitCode", "stdout", "stderr")
 
     def __init__(self, image: str, command: list[str] | None, **settings: Any) -> None:
         self.image = image
@@ -94,7 +94,7 @@ class Run:
 class Job(_Of):
     """A container that was to run once, with its exit status and what it has written."""
 
-    facts = ("exitCode", "stdout", "stderr")
+    facts: tuple[str, ...] = ("exitCode", "stdout", "stderr")
 
     def describe(self) -> str:
         """For messages."""
@@ -117,7 +117,7 @@ class Job(_Of):
 class File(_Of):
     """A file in a running container."""
 
-    facts = ("exists", "type", "mode", "uid", "gid", "size", "content", "target")
+    facts: tuple[str, ...] = ("exists", "type", "mode", "uid", "gid", "size", "content", "target")
 
     def __init__(self, container: str, path: str) -> None:
         super().__init__(container)
@@ -136,7 +136,7 @@ class File(_Of):
 class ImageFile:
     """A file in an image."""
 
-    facts = File.facts
+    facts: tuple[str, ...] = File.facts
 
     def __init__(self, image: str, path: str) -> None:
         self.image = image
@@ -162,7 +162,18 @@ class ImageFile:
 class ImageConfig:
     """The configuration of an image."""
 
-    facts = ("entrypoint", "command", "env", "labels", "workingDir", "user", "ports", "volumes", "layers", "size")
+    facts: tuple[str, ...] = (
+        "entrypoint",
+        "command",
+        "env",
+        "labels",
+        "workingDir",
+        "user",
+        "ports",
+        "volumes",
+        "layers",
+        "size",
+    )
 
     def __init__(self, image: str) -> None:
         self.image = image
@@ -197,7 +208,7 @@ class ImageConfig:
 class Log(_Of):
     """What a container has written."""
 
-    facts = ("stdout", "stderr", "all")
+    facts: tuple[str, ...] = ("stdout", "stderr", "all")
 
     def describe(self) -> str:
         """For messages."""
@@ -217,7 +228,7 @@ class Log(_Of):
 class Processes(_Of):
     """The processes of a running container."""
 
-    facts = ("count", "commands")
+    facts: tuple[str, ...] = ("count", "commands")
 
     def describe(self) -> str:
         """For messages."""
@@ -236,7 +247,7 @@ class Processes(_Of):
 class Port:
     """A TCP port."""
 
-    facts = ("open",)
+    facts: tuple[str, ...] = ("open",)
 
     def __init__(self, host: str, port: int) -> None:
         self.host = host
@@ -262,7 +273,7 @@ class Port:
 class Page:
     """What a web server answers; redirects are not followed, and proxies not asked."""
 
-    facts = ("status", "body", "headers")
+    facts: tuple[str, ...] = ("status", "body", "headers")
 
     def __init__(self, url: str) -> None:
         self.url = url

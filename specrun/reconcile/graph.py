@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
 from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import BuildSpec, CheckSpec, ImageSpec, ProcessSpec, PushSpec
+from specrun.spec.models import BuildSpec, ImageSpec, ProcessSpec, PushSpec
 from specrun.spec.references import needs
 
 
@@ -56,9 +56,7 @@ def canonical(reference: str) -> str:
 def image_of(resource: Resource) -> str:
     """The image that an object is made of or sends; "" for none."""
     spec = resource.spec
-    if isinstance(spec, (ProcessSpec, PushSpec)):
-        return spec.image
-    return spec.image or "" if isinstance(spec, CheckSpec) else ""
+    return spec.image if isinstance(spec, (ProcessSpec, PushSpec)) else ""
 
 
 def graph(specs: Specs) -> Graph:

@@ -38,10 +38,17 @@ def needs(resource: Resource) -> Iterator[Need]:
     elif isinstance(spec, PushSpec) and spec.registry:
         yield Need(f"registry/{spec.registry}", ("spec", "registry"), "started", True)
     elif isinstance(spec, CheckSpec):
-        if spec.container:
-            yield Need(f"container/{spec.container}", ("spec", "container"), "started", True)
-        if spec.job:
-            yield Need(f"job/{spec.job}", ("spec", "job"), "completed", True)
+        for index, claim in enumerate(spec.claims):
+            place: Path = (
+                ("spec", index) if isinstance(resource.source.value["spec"], list) else ("spec", "claims", index)
+            )
+            if claim.job:
+                yield Need(f"job/{claim.job}", (*place, "job"), "completed", True)
+            for name, container in (("log", claim.log), ("processes", claim.processes)):
+                if container:
+                    yield Need(f"container/{container}", (*place, name), "started", True)
+            if claim.file and claim.file.container:
+                yield Need(f"container/{claim.file.container}", (*place, "file", "container"), "started", True)
 
 
 def _process_needs(spec: ProcessSpec) -> Iterator[Need]:

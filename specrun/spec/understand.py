@@ -50,10 +50,11 @@ def understand(document: Document, problems: list[Problem]) -> tuple[str, Metada
     model = KINDS.get(str(value.get("kind")))
     if model is None or "spec" not in value:
         return None
+    shorthand = model.LIST_FIELD if isinstance(value["spec"], list) else ""
     try:
-        spec = model.model_validate(value["spec"])
+        spec = model.read(value["spec"])
     except ValidationError as error:
-        problems += _problems(document, subject, error, model, ("spec",))
+        problems += _problems(document, subject, error, model, ("spec",), shorthand)
     return (envelope.kind, envelope.metadata, spec) if envelope and spec else None
 
 
@@ -65,15 +66,20 @@ def _subject(value: dict[str, Any]) -> str:
 
 
 def _problems(
-    document: Document, subject: str, error: ValidationError, model: type[BaseModel], prefix: Path
+    document: Document, subject: str, error: ValidationError, model: type[BaseModel], prefix: Path, shorthand: str = ""
 ) -> list[Problem]:
-    """All errors of pydantic. Of the branches of a union, only the one that came furthest is heard."""
+    """All errors of pydantic. Of the branches of a union, only the one that came furthest is heard.
+
+    `shorthand` is the field that the document has left out (Model.LIST_FIELD).
+    """
+    inner_model = (model_of(model, shorthand) or model) if shorthand else model
     items = error.errors(include_url=False)
     found = []
     seen: dict[Path, tuple[int, Problem]] = {}
     for item in items:
-        path, inner = _real_path(document, (*prefix, *item["loc"]))
-        problem = _problem(document, subject, item, path, model, prefix)
+        location = item["loc"][1:] if shorthand else item["loc"]
+        path, inner = _real_path(document, (*prefix, *location))
+        problem = _problem(document, subject, item, path, inner_model, prefix)
         if not inner:
             found.append(problem)
             continue

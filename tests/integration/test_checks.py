@@ -96,7 +96,7 @@ def test_waiting_ends_when_it_is_in_vain(engine: Engine, host: Host) -> None:
 
 @pytest.mark.parametrize(("name", "status", "failing"), [("holds", 0, 0), ("fails", 1, 8), ("commands", 0, 0)])
 def test_files_of_container_structure_test(host: Host, name: str, status: int, failing: int) -> None:
-    done = host.run("check", "--cst", str(GOLDEN / f"{name}.yaml"), "--image", "busybox", "-o", "json")
+    done = host.run("check", "--cst", str(GOLDEN / f"{name}.yaml"), "--image", "busybox", "--output", "json")
     assert done.returncode == status, done.stderr.decode() + done.stdout.decode()
     checks = json.loads(done.stdout)["checks"]
     assert sum(not check["holds"] for check in checks) == failing
@@ -108,3 +108,40 @@ def test_a_wrong_file_is_shown_where_it_is_wrong(host: Host, tmp_path: Path) -> 
     done = host.run("check", "--cst", str(file), "--image", "busybox")
     assert done.returncode == 1
     assert done.stderr.decode().startswith(f"{file}:3:15") and "pth: unknown field" in done.stderr.decode()
+
+
+SPEC = """apiVersion: specrun/v1
+kind: Job
+metadata: {name: greeting}
+spec: {image: busybox, command: [echo, hello], network: none}
+---
+apiVersion: specrun/v1
+kind: Check
+metadata: {name: holds}
+spec:
+  - that: the greeting is given
+    job: greeting
+    expect: {exitCode: 0, stdout: "hello\\n"}
+  - that: an ordinary container cannot change interfaces
+    run: {image: busybox, command: [ip, link, set, lo, down]}
+    expect: {exitCode: {not: 0}, stderr: {contains: "Operation not permitted"}}
+  - that: the image has a shell
+    file: {image: busybox, path: /bin/sh}
+    expect: {exists: true, target: busybox}
+"""
+
+
+def test_the_claims_of_specs(host: Host, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC)
+    before = host.run("check", str(spec))
+    assert before.returncode == 1 and b"no  the greeting is given" in before.stdout
+    host.ok("apply", str(spec))
+    after = host.ok("check", str(spec))
+    assert after.splitlines()[-1] == "3 hold, 0 do not."
+    assert host.run("plan", str(spec)).returncode == 0
+    spec.write_text(SPEC.replace("hello\\n", "goodbye\\n"))
+    failed = host.run("check", str(spec))
+    assert failed.returncode == 1
+    assert "expected 'goodbye\\n', found 'hello\\n'" in failed.stdout.decode()
+    host.ok("delete", str(spec))

@@ -28,7 +28,7 @@ def test_the_verdicts_are_the_same(host: Host, tmp_path: Path, name: str) -> Non
         text=True,
     )
     theirs = {result["Name"].strip(): result["Pass"] for result in json.loads(done.stdout)["Results"]}
-    found = json.loads(host.run("check", "--cst", config, "--image", "busybox", "-o", "json").stdout)
+    found = json.loads(host.run("check", "--cst", config, "--image", "busybox", "--output", "json").stdout)
     ours = {check["name"]: check["holds"] for check in found["checks"]}
     assert len(ours) == len(theirs) > 3
     assert ours == theirs

@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from specrun.checks.check import Result
+from specrun.cli.commands.specs import OPTIONS, call_of, guarded, specs_of
 from specrun.cli.context import Context
-from specrun.cli.options import Command, Option
+from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
+from specrun.spec.models import CheckSpec
 from specrun.spec.problems import Problem, SpecProblems
 
 COMMAND = Command(
     "check",
-    "[OPTIONS] --cst FILE --image IMAGE",
-    "Look whether claims hold; exits with 1 when one does not.",
+    "[OPTIONS] FILE|FOLDER|- ... | --cst FILE --image IMAGE",
+    "Look whether the claims of Check specs hold; exits with 1 when one does not.",
     [
+        *OPTIONS,
         Option("--cst", "list", "A file of container-structure-test (schema 2.0.0)", "file"),
         Option("--image", "value", "The image that such files are about"),
-        Option("-o --output", "value", "text or json"),
     ],
-    examples=["check --cst tests.yaml --image busybox"],
+    examples=["check specs/workshop", "check --cst tests.yaml --image busybox"],
 )
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 when all holds."""
-    options = COMMAND.parse(arguments)
-    if options.output not in ("", "text", "json"):
-        raise UsageError(f"--output {options.output}: expected text or json")
-    if not options.cst:
-        raise COMMAND.wrong("nothing to check was named")
-    if not options.image:
-        raise UsageError("--cst needs --image", hint="a file of container-structure-test is about one image")
-    engine = context.engine()
-    engine.images.resolve(options.image)
-    try:
-        checks = [one for path in options.cst for one in _from_cst(path, options.image)]
-    except SpecProblems as error:
-        context.err(f"{error.message}\n{error.summary()}\n")
-        return 1
-    results = [one.run(engine) for one in checks]
-    engine.mend()
-    if options.output == "json":
-        context.out(json.dumps({"checks": [result.document() for result in results]}) + "\n")
-    else:
-        context.out("".join(_line(result) for result in results))
-    return 1 if any(result.problem for result in results) else 0
+
+    def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
+        if options.cst and not options.image:
+            raise UsageError("--cst needs --image", hint="a file of container-structure-test is about one image")
+        groups = [*_of_specs(options), *((path, _of_file(path, options.image)) for path in options.cst)]
+        if not groups:
+            raise SpecrunError("there are no Check specs in these files", hint="see 'specrun explain Check'")
+        engine = context.engine()
+        if options.image:
+            engine.images.resolve(options.image)
+        failed, document = 0, []
+        for title, checks in groups:
+            if not quiet:
+                context.out(f"{title}\n")
+            for check in checks:
+                result: Result = check.run(engine)
+                failed += bool(result.problem)
+                document.append({"of": title, **result.document()})
+                if not quiet:
+                    context.out(_line(result))
+        engine.mend()
+        if not quiet:
+            context.out(f"{len(document) - failed} hold, {failed} do not.\n")
+        return int(bool(failed)), {"checks": document}
+
+    return guarded(COMMAND, arguments, context, action, least=0)
 
 
-def _from_cst(path: str, image: str) -> list[Any]:
+def _of_specs(options: Parsed) -> list[tuple[str, list[Any]]]:
+    if not options.arguments:
+        if not options.cst:
+            COMMAND.require(options, 1)
+        return []
+    specs = specs_of(call_of(options))
+    found = [(resource.key, resource.spec) for resource in specs.resources.values()]
+    return [(key, [claim.check() for claim in spec.claims]) for key, spec in found if isinstance(spec, CheckSpec)]
+
+
+def _of_file(path: str, image: str) -> list[Any]:
     from specrun.checks.cst import BadTest, checks_of
     from specrun.spec.yamltext import parse, read
 
-    name, text = read(path)
-    documents = parse(name, text)
+    documents = parse(*read(path))
     if len(documents) != 1:
         raise SpecrunError(f"{path}: found {len(documents)} documents, expected one")
     try:
@@ -63,6 +79,6 @@ def _from_cst(path: str, image: str) -> list[Any]:
         raise SpecProblems([Problem(place, str(error), "bad-test")]) from error
 
 
-def _line(result: Any) -> str:
-    lines = [f"{'no' if result.problem else 'ok'}  {result.name}"]
-    return "\n".join(lines + [f"      {row}" for row in result.problem.splitlines()]) + "\n"
+def _line(result: Result) -> str:
+    lines = [f"  {'no' if result.problem else 'ok'}  {result.name}"]
+    return "\n".join(lines + [f"        {row}" for row in result.problem.splitlines()]) + "\n"

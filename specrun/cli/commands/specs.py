@@ -53,11 +53,15 @@ def specs_of(call: dict[str, Any]) -> Specs:
 
 
 def guarded(
-    line: Command, arguments: list[str], context: Context, action: Callable[[Parsed, bool], tuple[int, dict[str, Any]]]
+    line: Command,
+    arguments: list[str],
+    context: Context,
+    action: Callable[[Parsed, bool], tuple[int, dict[str, Any]]],
+    least: int = 1,
 ) -> int:
     """Parse the command line and do `action`; its document is printed when JSON is asked for, errors too."""
     options = line.parse(arguments)
-    line.require(options, 1)
+    line.require(options, least)
     if options.output not in ("", *FORMATS):
         raise UsageError(f"--output {options.output}: expected {', '.join(FORMATS)}")
     form = options.output or "text"

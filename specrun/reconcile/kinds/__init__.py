@@ -20,6 +20,7 @@ TABLE = {
     "Job": "process:Jobs",
     "Secret": "files:Secrets",
     "Config": "files:Configs",
+    "Check": "check:Checks",
 }
 """Kind -> module below this package, and the class in it."""
 

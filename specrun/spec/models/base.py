@@ -38,6 +38,13 @@ class Model(BaseModel):
     """Exactly one of these fields is given."""
     AT_MOST_ONE_OF: ClassVar[tuple[str, ...]] = ()
     """Not two of these fields are given."""
+    LIST_FIELD: ClassVar[str] = ""
+    """The field that a list in the place of the mapping is taken for."""
+
+    @classmethod
+    def read(cls, value: Any) -> Self:
+        """From plain data. Raises pydantic's ValidationError."""
+        return cls.model_validate({cls.LIST_FIELD: value} if cls.LIST_FIELD and isinstance(value, list) else value)
 
     @model_validator(mode="after")
     def _count(self) -> Self:
@@ -61,6 +68,8 @@ class Model(BaseModel):
             document["not"] = {"anyOf": [_both(*pair) for pair in pairs]}
         if rules := cls.schema_rules():
             document["allOf"] = rules
+        if cls.LIST_FIELD:
+            return {"anyOf": [document["properties"][cls.LIST_FIELD], document], "description": cls.__doc__}
         return document
 
     @classmethod

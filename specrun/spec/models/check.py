@@ -1,102 +1,176 @@
-"""Kind Check: what must be true of a container or an image, looked at from outside."""
+"""Kind Check: claims about containers, jobs, images, files, ports and pages, looked at from outside."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
-from specrun.spec.models.base import AbsolutePath, Command, Environment, Mode, Model, Name, PortNumber, Seconds
+from specrun.checks.check import Check
+from specrun.checks.matchers import BadExpectation, Matcher
+from specrun.checks.subjects import File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run, Subject
+from specrun.spec.models.base import AbsolutePath, Environment, ImageReference, Model, Name, PortNumber, Seconds, Texts
+
+_SUBJECTS: dict[str, type[Subject]] = {
+    "run": Run,
+    "job": Job,
+    "file": File,
+    "image": ImageConfig,
+    "log": Log,
+    "processes": Processes,
+    "port": Port,
+    "http": Page,
+}
 
 
-class CommandCheck(Model):
-    """A command in the container, and what it must do."""
+def _expectations(values: dict[str, Any]) -> dict[str, Any]:
+    for fact, wanted in values.items():
+        try:
+            Matcher.parse(wanted, (fact,))
+        except BadExpectation as error:
+            where = ".".join(str(part) for part in error.path)
+            raise PydanticCustomError(
+                "bad-expectation",
+                "{found}",
+                {
+                    "found": f"{where}: {error}",
+                    "expected": "a value, or equals, contains, matches, not, atLeast, atMost",
+                },
+            ) from error
+    return values
 
-    command: Command = Field(description="The program and its arguments.")
-    env: Environment = Field(default={}, description="Environment variables.")
-    user: str | None = Field(default=None, description="As whom.")
-    exitCode: int = Field(default=0, ge=0, le=255, description="The exit status.")
-    stdout: list[str] = Field(default=[], description="Regular expressions that its output must match.")
-    stderr: list[str] = Field(default=[], description="Regular expressions that its error output must match.")
-    notStdout: list[str] = Field(default=[], description="Regular expressions that its output must not match.")
-    notStderr: list[str] = Field(default=[], description="Regular expressions that its error output must not match.")
+
+_MATCHER = {
+    "anyOf": [
+        {"type": ["string", "number", "boolean", "null"]},
+        {"type": "array"},
+        {
+            "type": "object",
+            "properties": {
+                "contains": {"not": {"enum": ["", None, []]}},
+                "matches": {"type": "string", "minLength": 1},
+                "atLeast": {"type": "number"},
+                "atMost": {"type": "number"},
+                "equals": True,
+                "not": True,
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
+    ]
+}
+Expectations = Annotated[
+    dict[str, Any],
+    Field(min_length=1),
+    AfterValidator(_expectations),
+    WithJsonSchema({"type": "object", "minProperties": 1, "additionalProperties": _MATCHER}),
+]
 
 
-class FileCheck(Model):
-    """A file of the container."""
+class RunSubject(Model):
+    """A command in a new container of an image, removed afterwards."""
 
-    path: AbsolutePath = Field(description="The file.")
-    exists: bool = Field(default=True, description="Whether it is there.")
-    type: Literal["file", "directory", "symlink", "socket", "fifo", "device"] | None = Field(
-        default=None, description="What it is."
+    image: ImageReference = Field(description="The image.")
+    command: Texts | None = Field(
+        default=None, description="The program and its arguments; the image's own by default."
     )
-    mode: Mode | None = Field(default=None, description='Its mode, as "0644".')
-    uid: int | None = Field(default=None, ge=0, description="Its owner's number.")
-    gid: int | None = Field(default=None, ge=0, description="Its group's number.")
-    content: list[str] = Field(default=[], description="Regular expressions that its text must match.")
-    notContent: list[str] = Field(default=[], description="Regular expressions that its text must not match.")
-    executable: bool | None = Field(default=None, description="Whether anybody may execute it.")
-
-
-class HttpCheck(Model):
-    """A request, and its answer."""
-
-    url: str = Field(description="http://… or https://…, from this host.")
-    status: int = Field(default=200, ge=100, le=599, description="The status.")
-    body: list[str] = Field(default=[], description="Regular expressions that the body must match.")
-    headers: dict[str, str] = Field(default={}, description="Header -> regular expression.")
-
-
-class PortCheck(Model):
-    """A port, and whether something listens."""
-
-    port: PortNumber = Field(description="The number, inside the container.")
-    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="The protocol.")
-    listening: bool = Field(default=True, description="Whether something listens.")
-
-
-class ProcessCheck(Model):
-    """A process of the container."""
-
-    command: str = Field(description="A regular expression that its command line matches.")
-    count: int | None = Field(default=None, ge=0, description="How many there are; at least one by default.")
-    user: str | None = Field(default=None, description="As whom it runs: a number.")
-
-
-class MetadataCheck(Model):
-    """What an image says about itself."""
-
     env: Environment = Field(default={}, description="Environment variables.")
-    labels: dict[str, str] = Field(default={}, description="Labels.")
-    entrypoint: list[str] | None = Field(default=None, description="The entrypoint.")
-    cmd: list[str] | None = Field(default=None, description="The default command.")
-    exposedPorts: list[str] = Field(default=[], description="Exposed ports, as 80/tcp.")
-    volumes: list[AbsolutePath] = Field(default=[], description="Volumes.")
-    workingDir: AbsolutePath | None = Field(default=None, description="The working directory.")
-    user: str | None = Field(default=None, description="The user.")
+    user: str | None = Field(default=None, description="As whom, as user or user:group.")
+    network: str = Field(default="none", description="The network: none unless it says otherwise.")
 
 
-class LogCheck(Model):
-    """What the container has written."""
+class FileSubject(Model):
+    """A file in a running container, or in an image."""
 
-    contains: Annotated[list[str], Field(min_length=1)] = Field(description="Regular expressions that must match.")
-    stream: Literal["stdout", "stderr"] | None = Field(default=None, description="Of one stream only.")
+    ONE_OF = ("container", "image")
+
+    container: Name | None = Field(default=None, description="A Container of these specs.")
+    image: ImageReference | None = Field(default=None, description="An image.")
+    path: AbsolutePath = Field(description="The file; a link at its end is followed unless `target` is expected.")
+
+
+class PortSubject(Model):
+    """A TCP port."""
+
+    host: str = Field(default="127.0.0.1", description="The host.")
+    port: PortNumber = Field(description="The number.")
+
+
+class Claim(Model):
+    """One sentence, what it is about, and what is expected."""
+
+    ONE_OF = tuple(_SUBJECTS)
+
+    that: Annotated[str, Field(min_length=1)] = Field(description="The claim in words.")
+    run: RunSubject | None = Field(default=None, description="A command. Facts: exitCode, stdout, stderr.")
+    job: Name | None = Field(default=None, description="A Job of these specs. Facts: exitCode, stdout, stderr.")
+    file: FileSubject | None = Field(
+        default=None, description="A file. Facts: exists, type, mode, uid, gid, size, content, target."
+    )
+    image: ImageReference | None = Field(
+        default=None,
+        description="An image's configuration. Facts: entrypoint, command, env, labels, workingDir, user, ports, "
+        "volumes, layers, size.",
+    )
+    log: Name | None = Field(default=None, description="A Container's log. Facts: stdout, stderr, all.")
+    processes: Name | None = Field(default=None, description="A Container's processes. Facts: count, commands.")
+    port: PortSubject | None = Field(default=None, description="A TCP port. Facts: open.")
+    http: str | None = Field(
+        default=None, pattern="^https?://[^/]", description="A page. Facts: status, body, headers."
+    )
+    eventually: Seconds | None = Field(default=None, description="How long it may take to become true, as 5s.")
+    expect: Expectations = Field(
+        description="Fact -> a value, or a mapping with equals, contains, matches, not, atLeast, atMost."
+    )
+
+    @model_validator(mode="after")
+    def _facts(self) -> Self:
+        kind = next((name for name in _SUBJECTS if getattr(self, name) is not None), None)
+        for fact in self.expect if kind else ():
+            facts = _SUBJECTS[str(kind)].facts
+            if fact not in facts:
+                message = f"expects {fact!r}, which is no fact of {kind}"
+                raise PydanticCustomError("unknown-fact", "{found}", {"found": message, "expected": ", ".join(facts)})
+        return self
+
+    @classmethod
+    def schema_rules(cls) -> list[dict[str, Any]]:
+        """Which facts each subject has."""
+        return [
+            {
+                "if": {"required": [name], "properties": {name: {"not": {"type": "null"}}}},
+                "then": {"properties": {"expect": {"propertyNames": {"enum": list(subject.facts)}}}},
+            }
+            for name, subject in _SUBJECTS.items()
+        ]
+
+    def check(self) -> Check:
+        """What the engine of checks runs."""
+        return Check(self.that, self._subject(), self.expect, self.eventually or 0.0)
+
+    def _subject(self) -> Subject:
+        if self.run:
+            run = self.run
+            env = [f"{key}={value}" for key, value in run.env.items()]
+            return Run(run.image, run.command, env=env, user=run.user or "", network=run.network)
+        if self.file:
+            file = self.file
+            return File(file.container, file.path) if file.container else ImageFile(file.image or "", file.path)
+        if self.port:
+            return Port(self.port.host, self.port.port)
+        if self.http:
+            return Page(self.http)
+        if self.image:
+            return ImageConfig(self.image)
+        if self.job:
+            return Job(self.job)
+        return Log(self.log) if self.log else Processes(self.processes or "")
 
 
 class CheckSpec(Model):
-    """Assertions about a container or job of these specs, or about an image."""
+    """Claims, run by `specrun check`; a list of them is enough."""
 
-    ONE_OF = ("container", "job", "image")
+    LIST_FIELD: ClassVar[str] = "claims"
 
-    container: Name | None = Field(default=None, description="A Container of these specs.")
-    job: Name | None = Field(default=None, description="A Job of these specs.")
-    image: str | None = Field(default=None, description="An image: commands run in a new container of it.")
-    within: Seconds | None = Field(default=None, description="How long it may take until all is true, as 5s.")
-    commands: list[CommandCheck] = Field(default=[], description="Commands and what they must do.")
-    files: list[FileCheck] = Field(default=[], description="Files.")
-    http: list[HttpCheck] = Field(default=[], description="Requests and their answers.")
-    ports: list[PortCheck] = Field(default=[], description="Ports.")
-    processes: list[ProcessCheck] = Field(default=[], description="Processes.")
-    metadata: MetadataCheck | None = Field(default=None, description="What the image says about itself.")
-    logs: list[LogCheck] = Field(default=[], description="What it has written.")
-    exitCode: int | None = Field(default=None, ge=0, le=255, description="The exit status of a job.")
+    claims: Annotated[list[Claim], Field(min_length=1)] = Field(description="The claims.")
