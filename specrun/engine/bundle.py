@@ -33,10 +33,10 @@ def command_of(entrypoint: list[str] | None, command: list[str] | None, image: d
 
 
 def environment_of(image: list[str], extra: list[str]) -> list[str]:
-    """The image's variables, overridden by `extra`, PATH first. An image's entry without `=` would name a host's."""
-    merged: dict[str, str] = {}
-    for entry in [f"PATH={defaults.PATH}", *(item for item in image if "=" in item[1:]), *extra]:
-        merged[entry.partition("=")[0]] = entry
+    """`extra`, then those of the image's variables that it lacks. An image's entry without `=` would name a host's."""
+    merged: dict[str, str] = {entry.partition("=")[0]: entry for entry in extra}
+    for entry in [*(item for item in image if "=" in item[1:]), f"PATH={defaults.PATH}"]:
+        merged.setdefault(entry.partition("=")[0], entry)
     return list(merged.values())
 
 

@@ -7,7 +7,6 @@ import pytest
 from specrun.cli import output
 from specrun.cli.commands.run import COMMAND as RUN
 from specrun.cli.options import HelpWanted
-from specrun.cli.templates import TemplateError, render, render_rows
 from specrun.errors import UsageError
 
 
@@ -70,54 +69,3 @@ def test_durations_are_docker_s(seconds: float, text: str) -> None:
 )
 def test_sizes_are_docker_s(count: int, text: str) -> None:
     assert output.size(count) == text
-
-
-VALUE = {"State": {"Pid": 7, "Running": True}, "Args": ["a", "b"], "Labels": {"k": "v"}, "Name": "/x", "Nil": None}
-
-
-@pytest.mark.parametrize(
-    ("template", "text"),
-    [
-        ("{{.State.Pid}}", "7"),
-        ("{{json .Args}}", '["a","b"]'),
-        ("{{.Args}} {{.Labels}}", "[a b] map[k:v]"),
-        ('{{join .Args ","}}', "a,b"),
-        ("{{range .Args}}<{{.}}>{{end}}", "<a><b>"),
-        ("{{range $i, $v := .Args}}{{$i}}={{$v}};{{end}}", "0=a;1=b;"),
-        ("{{if .State.Running}}up{{else}}down{{end}}", "up"),
-        ("{{if eq .State.Pid 8}}8{{else if eq .State.Pid 7}}7{{else}}?{{end}}", "7"),
-        ('{{index .Labels "k"}}', "v"),
-        ("{{with .State}}{{.Pid}}{{end}}", "7"),
-        ('{{.Name | upper | printf "%s!"}}', "/X!"),
-        ("a {{- .State.Pid -}} b", "a7b"),
-        ("{{println .Name}}", "/x\n"),
-        ("{{len .Args}} {{not .Nil}}", "2 true"),
-        ("{{$x := .State}}{{$x.Pid}}", "7"),
-    ],
-)
-def test_templates_are_go_s(template: str, text: str) -> None:
-    assert render(template, VALUE) == text
-
-
-@pytest.mark.parametrize(
-    ("template", "message", "status"),
-    [
-        ("{{.Nosuch}}", 'map has no entry for key "Nosuch"', 1),
-        ("{{nosuch .}}", 'function "nosuch" not defined', 64),
-        ("{{.State", "unclosed action", 64),
-        ("{{if .}}", "unexpected EOF", 64),
-        ("{{end}}", "unexpected {{end}}", 64),
-        ("{{}}", "missing value for command", 64),
-    ],
-)
-def test_a_bad_template_says_where(template: str, message: str, status: int) -> None:
-    with pytest.raises(TemplateError) as caught:
-        render(template, VALUE)
-    assert message in caught.value.message
-    assert "template: :1:" in caught.value.message
-    assert caught.value.exit_status == status
-
-
-def test_a_table_has_headings() -> None:
-    text = render_rows(r"table {{.ID}}\t{{.Name}}", [{"ID": "1", "Name": "x"}], {"ID": "CONTAINER ID", "Name": "NAMES"})
-    assert text == "CONTAINER ID   NAMES\n1              x\n"
