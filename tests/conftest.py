@@ -23,7 +23,9 @@ def busybox_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="sr-"))
     environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
     subprocess.run([COMMAND, "image", "assemble", "busybox"], env=environment, check=True, capture_output=True)
-    subprocess.run([COMMAND, "run", "--rm", "busybox", "true"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [COMMAND, "run", "--rm", "--net", "none", "busybox", "true"], env=environment, check=True, capture_output=True
+    )
     yield folder / "root"
     shutil.rmtree(folder)
 

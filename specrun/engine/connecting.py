@@ -47,7 +47,11 @@ def connect(
         wish = joining.Wish(network.name, aliases=aliases, ip=ip, ip6=ip6)
         known = state.load(container.directory)
         if known.status == state.RUNNING:
-            endpoint = joining.connect(engine.root, container.directory, container.id, wish, known.pid)
+            endpoint, gets_names = joining.connect(
+                engine.root, container.directory, container.id, wish, known.pid, known.monitor_pid
+            )
+            if gets_names:
+                networking.rewrite_resolver(container.record, container.directory)
             lines = [f"{address}\t{container.config['Hostname']}" for address in _addresses(endpoint)]
             _edit_hosts(container.directory, lambda kept: [*kept, *lines])
         networking.save_wishes(

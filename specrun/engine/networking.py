@@ -273,9 +273,19 @@ def _extra_hosts(record: Record, gateway: str) -> str:
 
 def resolver_file(record: Record, network: Network) -> bytes:
     """/etc/resolv.conf: the resolver's address in user-defined networks, else the host's servers."""
-    settings = record.host_config
     endpoints = network.joined.endpoints if network.joined else []
-    named = any(endpoint["name"] != "bridge" for endpoint in endpoints)
+    return _resolver_text(record, any(endpoint["name"] != "bridge" for endpoint in endpoints))
+
+
+def rewrite_resolver(record: Record, directory: str) -> None:
+    """The container has names from now on; the file is changed in place, as the container has it mounted."""
+    with open(f"{directory}/resolv.conf", "r+b", buffering=0) as file:
+        file.write(_resolver_text(record, True))
+        file.truncate()
+
+
+def _resolver_text(record: Record, named: bool) -> bytes:
+    settings = record.host_config
     host = _host_lines()
     search = settings.get("DnsSearch") or [word for line in host if line[0] == "search" for word in line[1:]]
     options = settings.get("DnsOptions") or [word for line in host if line[0] == "options" for word in line[1:]]

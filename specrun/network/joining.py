@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from specrun.files import write_atomic
-from specrun.network import bridges, links, ports, rules
+from specrun.network import bridges, links, names, ports, rules
 from specrun.network.networks import NetworkStore
 from specrun.network.rules import Publication
 from specrun.network.subnets import Subnet, packed, show
@@ -84,6 +84,8 @@ def join(
             namespace = links.Namespace.make()
             try:
                 whole = _connect(root, namespace, record, networks)
+                if names.is_wanted(record["endpoints"]):
+                    names.register(root, directory, identity, namespace, monitor)
             except BaseException:
                 namespace.close()
                 raise
@@ -97,8 +99,13 @@ def join(
     return Joined(namespace, record)
 
 
-def connect(root: Root, directory: str, identity: str, wish: Wish, pid: int) -> dict[str, Any]:
-    """Give the running container, whose first process is `pid`, one network more; gives its endpoint there."""
+def connect(
+    root: Root, directory: str, identity: str, wish: Wish, pid: int, monitor: int
+) -> tuple[dict[str, Any], bool]:
+    """Give the running container, whose first process is `pid`, one network more.
+
+    Gives its endpoint there, and whether it can ask for names from now on, which it could not before.
+    """
     store = NetworkStore(root)
     network = bridges.ready(store, wish.network)
     namespace = links.Namespace.of(pid)
@@ -106,6 +113,7 @@ def connect(root: Root, directory: str, identity: str, wish: Wish, pid: int) -> 
         with store.lock(shared=True):
             record = attachment.load(directory) or _new_record(store, identity)
             endpoint = _endpoint(store, network, wish, identity, record)
+            had_names = names.is_wanted(record["endpoints"])
             record["endpoints"].append(endpoint)
             _save(root, directory, record)
             try:
@@ -114,6 +122,9 @@ def connect(root: Root, directory: str, identity: str, wish: Wish, pid: int) -> 
                     with Netlink() as host:
                         plug_in(root, host, namespace, endpoint, network)
                     _route(namespace, record["endpoints"])
+                    gets_names = not had_names and names.is_wanted(record["endpoints"])
+                    if gets_names:
+                        names.register(root, directory, identity, namespace, monitor)
                 finally:
                     whole = _done(script)
             except BaseException:
@@ -126,7 +137,7 @@ def connect(root: Root, directory: str, identity: str, wish: Wish, pid: int) -> 
     if not whole:
         with store.lock():
             bridges.remake_rules(store)
-    return endpoint
+    return endpoint, gets_names
 
 
 def disconnect(root: Root, directory: str, name: str, pid: int) -> None:
