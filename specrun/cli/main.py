@@ -31,6 +31,7 @@ VERBS = {
     "apply": "make it as the specs say",
     "status": "show what the specs' objects are doing",
     "delete": "remove what the specs have made",
+    "drift": "show what somebody has changed behind our back",
     "schema": "print the JSON Schema of specs",
     "explain": "print the documentation of a kind or field",
     "check": "look whether claims about images and containers hold",
@@ -43,7 +44,7 @@ VERBS = {
 """Verb -> what it does. A verb's module is specrun.cli.commands.<verb>, imported when it is used."""
 
 GROUPS = (
-    ("Specs", "validate plan apply status delete schema explain"),
+    ("Specs", "validate plan apply drift status delete schema explain"),
     ("Containers", "run create start stop kill ps rm logs wait port inspect"),
     ("Images", "images image"),
     ("Volumes", "volume"),

@@ -28,13 +28,20 @@ def _lines(change: Change, width: int, colour: bool) -> list[str]:
     lines = [f"\033[{_COLOURS[change.action]}m{head}\033[0m" if colour else head]
     for one in change.differences:
         place = change.places.get(one.dotted)
-        where = f"   ({place})" if place else ""
+        notes = [str(place)] if place else []
+        if one.source and one.source != "content":
+            notes.append(f"found in {one.source}")
+        where = f"   ({'; '.join(notes)})" if notes else ""
         lines.append(f"    {one.dotted}: {_value(one.old)} -> {_value(one.new)}{where}")
     return lines
 
 
 def _value(value: Any) -> str:
-    return "(nothing)" if value is None else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return "(nothing)"
+    if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return value[:12]  # a digest
+    return json.dumps(value, ensure_ascii=False)
 
 
 def summary(plan: Plan) -> str:
@@ -55,8 +62,16 @@ def document(plan: Plan) -> dict[str, Any]:
                 "action": change.action.word,
                 "object": change.key,
                 "reason": change.reason,
+                "drifted": change.drifted,
                 "differences": [
-                    {"operation": one.operation, "field": one.dotted, "old": one.old, "new": one.new}
+                    {
+                        "operation": one.operation,
+                        "field": one.dotted,
+                        "old": one.old,
+                        "new": one.new,
+                        "source": one.source,
+                        "place": str(change.places.get(one.dotted, "")),
+                    }
                     for one in change.differences
                 ],
             }

@@ -23,6 +23,7 @@ from specrun.spec.yamltext import Path
 if TYPE_CHECKING:
     from specrun.engine.containers import Container, Engine
     from specrun.paths import Root
+    from specrun.reconcile.facts import Kernel
 
 
 class Kind(Protocol):
@@ -78,6 +79,13 @@ class View:
             facts = FoundImage(image.id, image.assembled, "")
             found.update(dict.fromkeys(image.references, facts))
         return found
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """What the kernel says of containers."""
+        from specrun.reconcile.facts import Kernel
+
+        return Kernel(self.root)
 
     @cached_property
     def digests(self) -> dict[str, str]:

@@ -9,10 +9,12 @@ from typing import Any
 
 from specrun.engine.containers import Container, ContainerNotFound
 from specrun.engine.logs import read_log
+from specrun.engine.settings import signal_number
 from specrun.errors import Conflict, SpecrunError
+from specrun.reconcile import repair
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.diff import Difference
-from specrun.reconcile.kinds import request
+from specrun.reconcile.kinds import given, request
 from specrun.reconcile.kinds.base import (
     Desk,
     Task,
@@ -73,9 +75,9 @@ class _Processes:
         facts: dict[str, Fact] = {}
         made: dict[str, Any] = {}
         if status == state.RUNNING:
-            from specrun.reconcile import facts as reading
-
-            facts, made = reading.of_container(view, container)
+            facts, made = view.kernel.of_container(container)
+        if entry is not None and token == entry.token:
+            facts.update(given.facts(view, entry))
         detail = {"image_id": container.image_id, "exit_code": code, "made": made, "pid": container.state.pid}
         return Found(container.id, status, token, facts, detail)
 
@@ -114,7 +116,7 @@ class _Processes:
             self._by_spec(resource, found, entry)
             or self._by_image(desk, resource, found)
             or self._by_inputs(desk, resource, entry)
-            or self._by_facts(resource, found)
+            or self._by_facts(desk, resource, found)
             or self._by_run(resource, found)
         )
 
@@ -146,17 +148,17 @@ class _Processes:
             return placed(Action.UPDATE, resource, f"reload by {spec.reload.signal}: changed content", changed)
         return placed(Action.REPLACE, resource, f"content of {_names(changed)} has changed", changed)
 
-    def _by_facts(self, resource: Resource, found: Found) -> Change | None:
-        wanted = {**found.detail.get("made", {}), **request.wanted_facts(spec_of(resource))}
+    def _by_facts(self, desk: Desk, resource: Resource, found: Found) -> Change | None:
+        wanted = {
+            **found.detail.get("made", {}),
+            **request.wanted_facts(spec_of(resource)),
+            **desk.observed.inputs.get(resource.key, {}),
+        }
         changed = fact_differences(wanted, found)
-        if not changed:
+        if not changed or self.job:
             return None
-        lasting = [one for one in changed if str(one.field[0]).split(".")[0] not in IN_PLACE]
-        if lasting or self.job:
-            return placed(
-                Action.REPLACE, resource, f"{_names(lasting or changed)} is not as made", changed, drifted=True
-            )
-        return placed(Action.UPDATE, resource, "it is not as the spec says", changed, drifted=True)
+        how = "restart it: " if any(one.dotted.startswith(repair.BY_RESTART) for one in changed) else ""
+        return placed(Action.UPDATE, resource, f"{how}{_names(changed)} was changed", changed, drifted=True)
 
     def _by_run(self, resource: Resource, found: Found) -> Change:
         """The spec is the same; is it also doing what it should?"""
@@ -210,11 +212,34 @@ class Containers(_Processes):
         engine, name = task.view.engine, task.resource.metadata.name
         container = engine.get(name)
         if container.state.status != state.RUNNING:
-            running = engine.start(container)
-            if running:
-                running.detach()
+            self._start(task, container)
             return
-        request.update(task, container)
+        changed = task.change.differences
+        self._renew(task, container)
+        restart = any(one.dotted.startswith(repair.BY_RESTART) for one in changed)
+        wanted = {one.dotted: one.new for one in changed if one.dotted.startswith(repair.IN_PLACE)}
+        try:
+            repair.in_place(task.view.root, container, wanted)
+        except PermissionError:
+            restart = True  # raising a limit of a process needs CAP_SYS_RESOURCE; a new process has it anyway
+        if restart:
+            engine.stop(container, float(container.config.get("StopTimeout", 10)))
+            self._start(task, engine.get(name))
+
+    def _start(self, task: Task, container: Container) -> None:
+        running = task.view.engine.start(container)
+        if running:
+            running.detach()
+
+    def _renew(self, task: Task, container: Container) -> None:
+        """New content of its files, in place, and the signal that makes it read them."""
+        spec = task.resource.spec
+        assert isinstance(spec, ContainerSpec)  # noqa: S101 - the table says so
+        changed = task.change.differences
+        if any(one.dotted.startswith(("secrets.", "configs.")) for one in changed):
+            given.rewrite(task.view, task.resource, spec, task.entry.token)
+        if spec.reload and any(one.source == "content" for one in changed):
+            task.view.engine.kill(container, signal_number(spec.reload.signal))
 
 
 class Jobs(_Processes):
@@ -256,13 +281,13 @@ def own_container(view: View, entry: Entry) -> Container | None:
 
 
 def remove_own(view: View, entry: Entry) -> bool:
-    """Stop and remove the container of an entry; whether there was one."""
+    """Stop and remove the container of an entry, and the files that it was given; whether there was one."""
     container = own_container(view, entry)
-    if container is None:
-        return False
-    view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
-    view.engine.remove(container, force=True)
-    return True
+    if container is not None:
+        view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
+        view.engine.remove(container, force=True)
+    given.forget(view.root, view.record.name, entry.name, [entry.token, *entry.earlier])
+    return container is not None
 
 
 def await_condition(view: View, entry: Entry, condition: str, timeout: float) -> None:
@@ -272,7 +297,7 @@ def await_condition(view: View, entry: Entry, condition: str, timeout: float) ->
     deadline = time.monotonic() + timeout
     while True:
         container = own_container(view, entry)
-        health = request.health(container) if container else ""
+        health = (getattr(container.state, "health", "") or "") if container else ""
         if health == "healthy":
             return
         if container is None or container.state.status != state.RUNNING or health in ("", "none"):

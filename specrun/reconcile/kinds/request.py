@@ -7,26 +7,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from specrun.engine.mountspec import MountRequest
 from specrun.engine.request import ContainerRequest
+from specrun.reconcile.kinds import given
+from specrun.reconcile.kinds.files import read_file
 from specrun.reconcile.project import TOKEN
+from specrun.spec import dotenv
 from specrun.spec.models import ProcessSpec
 from specrun.spec.yamltext import Path
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
     from specrun.reconcile.kinds.base import Task
+    from specrun.spec.loader import Resource
+    from specrun.spec.models.process import Mount
 
-OURS = frozenset({"image", "dependsOn", "onUnhealthy", "update", "reload", "timeout", "network", "env"})
+OURS = frozenset(
+    "image command entrypoint env envFiles dependsOn onUnhealthy update reload timeout network secrets configs".split()
+)
 """Fields that need nothing of the engine beyond what it always had."""
 
 SLOTS: dict[str, str] = {
-    "command": "command",
-    "entrypoint": "entrypoint",
     "workingDir": "workdir",
     "hostname": "hostname",
     "security.user": "user",
     "stopSignal": "stop_signal",
     "stopTimeout": "stop_timeout",
+    "volumes": "mounts",
+    "volumesFrom": "volumes_from",
 }
 """Field -> the engine's name of it."""
 
@@ -55,34 +62,64 @@ def _unsupported_within(name: str, value: Any, known: frozenset[str]) -> list[Pa
 
 def of(task: Task) -> ContainerRequest:
     """The request for the object's container."""
-    spec = task.resource.spec
+    resource = task.resource
+    spec = resource.spec
     assert isinstance(spec, ProcessSpec)  # noqa: S101 - the table says so
+    mounts = [_mount(resource, volume) for volume in spec.volumes]
     return ContainerRequest(
         spec.image,
-        name=task.resource.metadata.name,
+        name=resource.metadata.name,
         command=spec.command,
         entrypoint=spec.entrypoint,
-        env=[f"{key}={value}" for key, value in spec.env.items()],
+        env=[f"{key}={value}" for key, value in {**_env_files(resource, spec), **spec.env}.items()],
         workdir=spec.workingDir or "",
         user=spec.security.user or "",
         hostname=spec.hostname or "",
-        labels={**task.resource.metadata.labels, TOKEN: task.entry.token},
+        labels={**resource.metadata.labels, TOKEN: task.entry.token},
         detached=True,
         network=spec.network or "none",
         stop_signal=spec.stopSignal or "",
         stop_timeout=spec.stopTimeout,
+        mounts=[*mounts, *given.mounts(task.view, resource, spec, task.entry.token)],
+        volumes_from=spec.volumesFrom,
+    )
+
+
+def _env_files(resource: Resource, spec: ProcessSpec) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for index, name in enumerate(spec.envFiles):
+        data = read_file(resource, name, "envFiles", index)
+        found.update(dotenv.parse(data.decode("utf-8", "surrogateescape")))
+    return found
+
+
+def _mount(resource: Resource, mount: Mount) -> MountRequest:
+    source = mount.source or ""
+    size = [f"size={mount.size}"] if mount.size is not None else []
+    mode = [f"mode={mount.mode}"] if mount.mode is not None else []
+    return MountRequest(
+        mount.type,
+        resource.path(source) if mount.type == "bind" else source,
+        mount.target,
+        read_only=mount.readOnly,
+        propagation=mount.propagation or "",
+        no_copy=mount.noCopy,
+        tmpfs_options=[*size, *mode],
+        create=mount.createHostPath,
     )
 
 
 def wanted_facts(spec: ProcessSpec) -> dict[str, Any]:
     """What the kernel should say of the fields that the spec decides alone."""
-    return {}
-
-
-def update(task: Task, container: Container) -> None:
-    """Change a running container in place."""
-
-
-def health(container: Container) -> str:
-    """The container's health: "", starting, healthy or unhealthy."""
-    return getattr(container.state, "health", "") or ""
+    limits = spec.resources.limits
+    wanted = {
+        "resources.limits.memory": limits.memory,
+        "resources.limits.cpus": limits.cpus,
+        "resources.limits.pids": limits.pids,
+        "resources.reservations.memory": spec.resources.reservations.memory,
+        "resources.cpuShares": spec.resources.cpuShares,
+        "resources.cpuset": spec.resources.cpuset,
+        "oomScoreAdj": spec.oomScoreAdj,
+        **{f"ulimits.{name}": [limit.soft, limit.hard] for name, limit in spec.ulimits.items()},
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
