@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.support.host import Host
 
+MS_REMOUNT, MS_BIND = 32, 4096
 SPEC = """apiVersion: specrun/v1
 kind: Secret
 metadata: {name: password}
@@ -58,8 +60,14 @@ class Applied:
         one, two = Path(f"/sys/fs/cgroup/{controller}/{name}/{file}"), Path(f"/sys/fs/cgroup/{name}/{file}")
         return one if one.parent.exists() else two
 
-    def inside(self, *command: str) -> None:
-        subprocess.run(["nsenter", "-t", str(self.pid), "-m", "--", *command], check=True, capture_output=True)
+    def mount(self, target: str, flags: int | None) -> None:
+        """mount(2) or, without flags, umount(2) inside the container's mount namespace."""
+        call = f"libc.mount('none', {target!r}, '', {flags})" if flags is not None else f"libc.umount({target!r})"
+        code = (
+            "import os; from specrun_runtime import libc; "
+            f"libc.setns(os.open('/proc/{self.pid}/ns/mnt', os.O_RDONLY), 0); {call}"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
 
     def given(self, beginning: str) -> Path:
         return next(self.host.root.glob(f"given/*/web/*/{beginning}*"))
@@ -71,11 +79,6 @@ def _limit(controller: str, file: str, text: str) -> Callable[[Applied], object]
 
 def _open_files(applied: Applied) -> None:
     resource.prlimit(applied.pid, resource.RLIMIT_NOFILE, (100, 1000))
-
-
-def _remove_blob(applied: Applied) -> None:
-    blobs = sorted((applied.host.root / "oci/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
-    blobs[-1].unlink()
 
 
 EDITS: dict[str, tuple[Callable[[Applied], object], str, str, str]] = {
@@ -97,14 +100,14 @@ EDITS: dict[str, tuple[Callable[[Applied], object], str, str, str]] = {
     ),
     "open files": (_open_files, "container/web", "ulimits.nofile", "limits"),
     "remount": (
-        lambda one: one.inside("mount", "-o", "remount,bind,rw", "/data"),
+        lambda one: one.mount("/data", MS_REMOUNT | MS_BIND),
         "container/web",
         "mounts./data",
         "mountinfo",
     ),
-    "unmount": (lambda one: one.inside("umount", "/data"), "container/web", "mounts./data", "mountinfo"),
+    "unmount": (lambda one: one.mount("/data", None), "container/web", "mounts./data", "mountinfo"),
     "unmasked": (
-        lambda one: one.inside("mount", "-o", "remount,rw", "/sys"),
+        lambda one: one.mount("/sys", MS_REMOUNT | MS_BIND),
         "container/web",
         "mounts./sys",
         "mountinfo",

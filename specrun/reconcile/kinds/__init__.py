@@ -18,6 +18,7 @@ TABLE = {
     "Image": "image:Images",
     "Container": "process:Containers",
     "Job": "process:Jobs",
+    "Network": "network:Networks",
     "Volume": "volume:Volumes",
     "Secret": "files:Secrets",
     "Config": "files:Configs",

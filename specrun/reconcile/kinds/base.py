@@ -88,6 +88,11 @@ class View:
         return Kernel(self.root)
 
     @cached_property
+    def seen(self) -> dict[str, Any]:
+        """What kinds have found out once for all of their objects."""
+        return {}
+
+    @cached_property
     def digests(self) -> dict[str, str]:
         """Contents that have been digested already, by what they are of."""
         return {}

@@ -13,7 +13,7 @@ from specrun.errors import SpecrunError
 from specrun.files import discard, write_atomic
 from specrun.paths import Root
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.kinds.base import Desk, Task, View, input_differences, placed, spec_differences
+from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, input_differences, placed, spec_differences
 from specrun.reconcile.project import Entry
 from specrun.spec.loader import Resource
 from specrun.spec.models import ConfigSpec, SecretSpec
@@ -68,6 +68,15 @@ def stored(root: Root, project: str, kind: str, name: str, digest: str) -> str:
     return f"{root.path}/{kind.lower()}s/{project}/{name}/{digest}"
 
 
+def make_private(folder: str) -> None:
+    """Make a folder and those above it, for root alone: `makedirs` gives its mode to the last one only."""
+    umask = os.umask(0o077)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    finally:
+        os.umask(umask)
+
+
 class _Files:
     """What the two kinds have in common."""
 
@@ -102,8 +111,8 @@ class _Files:
             return Change(Action.CREATE, resource.key, "", drifted=entry is not None and entry.made)
         if changed := input_differences(inputs, entry):
             return placed(Action.UPDATE, resource, "its content has changed", changed)
-        if found.facts["content"].value != inputs.get("content"):
-            return Change(Action.UPDATE, resource.key, "the stored content was changed", drifted=True)
+        if changed := fact_differences(inputs, found):
+            return placed(Action.UPDATE, resource, "the stored content was changed", changed, drifted=True)
         if changed := spec_differences(resource, entry):
             return placed(Action.UPDATE, resource, "its spec has changed, its content has not", changed)
         return Change(Action.KEEP, resource.key, "")
@@ -112,7 +121,7 @@ class _Files:
         """Store the content, readable by root alone."""
         digest = task.entry.inputs["content"]
         path = stored(task.view.root, task.view.specs.project, self.kind, task.resource.metadata.name, digest)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        make_private(os.path.dirname(path))
         write_atomic(path, content_of(task.resource))
 
     def remove(self, view: View, entry: Entry) -> str:

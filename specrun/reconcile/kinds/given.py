@@ -15,7 +15,7 @@ from specrun.engine.mountspec import MountRequest
 from specrun.files import remove_tree
 from specrun.paths import Root
 from specrun.reconcile.changes import Fact
-from specrun.reconcile.kinds.files import MAX_BYTES, content_of
+from specrun.reconcile.kinds.files import MAX_BYTES, content_of, make_private
 from specrun.reconcile.project import Entry
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def mounts(view: View, resource: Resource, spec: ProcessSpec, token: str) -> lis
     found = []
     for kind, mount in _wanted(spec):
         path = f"{folder}/{kind}.{mount.source}.{hashlib.sha256(target_of(kind, mount).encode()).hexdigest()[:8]}"
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        make_private(folder)
         _write(path, content_of(view.specs.resources[f"{kind}/{mount.source}"]), mount)
         found.append(MountRequest("bind", path, target_of(kind, mount), read_only=True))
     return found

@@ -14,7 +14,7 @@ from specrun.errors import Conflict, SpecrunError
 from specrun.reconcile import repair
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.diff import Difference
-from specrun.reconcile.kinds import given, request
+from specrun.reconcile.kinds import connect, given, request
 from specrun.reconcile.kinds.base import (
     Desk,
     Task,
@@ -44,7 +44,7 @@ class Unhealthy(SpecrunError):
     code = "unhealthy"
 
 
-IN_PLACE = ("resources", "restart", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
+IN_PLACE = ("resources", "ports", "networks", "restart", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
 """Fields that are changed without a new process."""
 
 
@@ -76,6 +76,8 @@ class _Processes:
         made: dict[str, Any] = {}
         if status == state.RUNNING:
             facts, made = view.kernel.of_container(container)
+            links, ties = connect.facts(view, container)
+            facts, made = {**facts, **links}, {**made, **ties}
         if entry is not None and token == entry.token:
             facts.update(given.facts(view, entry))
         detail = {"image_id": container.image_id, "exit_code": code, "made": made, "pid": container.state.pid}
@@ -216,6 +218,7 @@ class Containers(_Processes):
             return
         changed = task.change.differences
         self._renew(task, container)
+        connect.settle(task, container)
         restart = any(one.dotted.startswith(repair.BY_RESTART) for one in changed)
         wanted = {one.dotted: one.new for one in changed if one.dotted.startswith(repair.IN_PLACE)}
         try:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from specrun.engine.mountspec import MountRequest
+from specrun.engine.networking import NetworkRequest
 from specrun.engine.request import ContainerRequest
+from specrun.network.joining import Wish
+from specrun.network.ports import parse_publish
 from specrun.reconcile.kinds import given
 from specrun.reconcile.kinds.files import read_file
 from specrun.reconcile.project import TOKEN
@@ -19,7 +22,7 @@ from specrun.spec.yamltext import Path
 if TYPE_CHECKING:
     from specrun.reconcile.kinds.base import Task
     from specrun.spec.loader import Resource
-    from specrun.spec.models.process import Mount
+    from specrun.spec.models.process import Attachment, Mount
 
 OURS = frozenset(
     "image command entrypoint env envFiles dependsOn onUnhealthy update reload timeout network secrets configs".split()
@@ -34,6 +37,11 @@ SLOTS: dict[str, str] = {
     "stopTimeout": "stop_timeout",
     "volumes": "mounts",
     "volumesFrom": "volumes_from",
+    "networks": "network",
+    "ports": "network",
+    "expose": "network",
+    "extraHosts": "network",
+    "dns": "network",
 }
 """Field -> the engine's name of it."""
 
@@ -50,8 +58,7 @@ def unsupported(spec: ProcessSpec) -> list[Path]:
             found += _unsupported_within(name, value, known)
         elif SLOTS.get(name) not in known:
             found.append((name,))
-    if spec.network not in (None, "none", "host") and "networks" not in known:
-        found.append(("network",))
+    found += [("ports", index, "protocol") for index, port in enumerate(spec.ports) if port.protocol == "sctp"]
     return found
 
 
@@ -77,12 +84,54 @@ def of(task: Task) -> ContainerRequest:
         hostname=spec.hostname or "",
         labels={**resource.metadata.labels, TOKEN: task.entry.token},
         detached=True,
-        network=spec.network or "none",
+        network=network_of(spec),
         stop_signal=spec.stopSignal or "",
         stop_timeout=spec.stopTimeout,
         mounts=[*mounts, *given.mounts(task.view, resource, spec, task.entry.token)],
         volumes_from=spec.volumesFrom,
     )
+
+
+def network_of(spec: ProcessSpec) -> NetworkRequest:
+    """The networks that it joins, and what it publishes there."""
+    first = spec.networks[0] if spec.networks else None
+    return NetworkRequest(
+        first.name if first else spec.network or "default",
+        aliases=first.aliases if first else None,
+        ip=(first.ipv4Address or "") if first else "",
+        ip6=(first.ipv6Address or "") if first else "",
+        mac=(first.macAddress or "") if first else "",
+        others=[wish_of(one) for one in spec.networks[1:]],
+        ports=ports_of(spec),
+        exposed=[port if "/" in port else f"{port}/tcp" for port in spec.expose],
+        extra_hosts=[f"{name}:{address}" for name, address in spec.extraHosts.items()],
+        dns=list(spec.dns.servers),
+        dns_search=spec.dns.search,
+        dns_options=spec.dns.options,
+    )
+
+
+def wish_of(attachment: Attachment) -> Wish:
+    """One network besides the first."""
+    return Wish(
+        attachment.name,
+        aliases=attachment.aliases,
+        ip=attachment.ipv4Address or "",
+        ip6=attachment.ipv6Address or "",
+        mac=attachment.macAddress or "",
+    )
+
+
+def ports_of(spec: ProcessSpec) -> dict[str, list[dict[str, str]]]:
+    """`port/protocol` -> where it is published, as HostConfig.PortBindings."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in spec.ports:
+        address = f"[{port.hostIP}]" if port.hostIP and ":" in port.hostIP else port.hostIP or ""
+        outer = "" if port.hostPort in (None, 0) else str(port.hostPort)
+        front = f"{address}:{outer}:" if address else f"{outer}:" if outer else ""
+        for key, binding in parse_publish(f"{front}{port.containerPort}/{port.protocol}"):
+            found.setdefault(key, []).append(binding)
+    return found
 
 
 def _env_files(resource: Resource, spec: ProcessSpec) -> dict[str, str]:
