@@ -46,6 +46,11 @@ def loads(text: str | bytes) -> Any:
         value, end = _c.make_scanner(_Rules)(text, 0)
     except StopIteration as stop:
         raise ValueError(f"not JSON: expected a value at character {stop.value}") from None
+    except SystemError:
+        # The scanner raises the exception of json.decoder, and none at all while nobody has imported that.
+        import json
+
+        value, end = json.loads(text), len(text)
     if end != len(text):
         raise ValueError(f"not JSON: more text after the value, at character {end}")
     return value

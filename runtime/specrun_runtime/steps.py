@@ -47,6 +47,10 @@ ALLOWED_IN_PROC = frozenset(
 """What may be mounted over in /proc: files that tell how much of the machine the container has."""
 
 
+RELAXED = "org.specrun.relaxed"
+"""An annotation: which of `nodev` (on the root) and `cgroup-tmpfs` (read-only) are left out, joined by commas."""
+
+
 class Overlay:
     """The layers that make a root file system: `lower` topmost first, and the writable `upper`."""
 
@@ -120,10 +124,14 @@ def plan(spec: Spec, overlay: Overlay | None, paths: dict[str, int]) -> Plan:
             raise Unsupported("linux.namespaces", f"mounts, devices, masked and read-only paths: {reason}")
         return Plan(before, [ChangeRoot(spec.root)])
     separate = any(mount.destination.rstrip("/") == "/dev" for mount in spec.mounts)
-    before.append(MountRoot(spec.root, overlay, no_devices=separate))
+    relaxed = spec.annotations.get(RELAXED, "").split(",")
+    before.append(MountRoot(spec.root, overlay, no_devices=separate and "nodev" not in relaxed))
     made = False
     for mount in spec.mounts:
-        before.append(MountCgroups(mount) if mount.type == "cgroup" else MountAt(mount, spec))
+        if mount.type == "cgroup":
+            before.append(MountCgroups(mount, sealed="cgroup-tmpfs" not in relaxed))
+        else:
+            before.append(MountAt(mount, spec))
         if mount.destination.rstrip("/") == "/dev":
             made = True
             if mount.type != "bind":
@@ -289,8 +297,9 @@ _USELESS = frozenset(("gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"))
 class MountCgroups(Step):
     """The container's own groups, read-only, one folder for each hierarchy of version 1."""
 
-    def __init__(self, mount: Mount) -> None:
+    def __init__(self, mount: Mount, *, sealed: bool = True) -> None:
         self.mount = mount
+        self.sealed = sealed
         self.options = mounts.Options.parse(mount.options, f"{mount.field}.options")
 
     def describe(self) -> str:
@@ -320,7 +329,7 @@ class MountCgroups(Step):
                         libc.move_mount(made.number, inner.number)
                     for controller in hierarchy.controllers if "," in name else ():
                         os.symlink(name, controller, dir_fd=tmpfs.number)
-                if self.options.enable & MountAttr.RDONLY:
+                if self.sealed and self.options.enable & MountAttr.RDONLY:
                     libc.mount_setattr(tmpfs.number, enable=MountAttr.RDONLY)
 
 

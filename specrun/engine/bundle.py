@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 from specrun.engine import defaults, mounting, networking
+from specrun.engine.security import Security
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 from specrun_runtime import jsontext, rlimits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from specrun.engine.networking import Network
@@ -40,22 +42,32 @@ def environment_of(image: list[str], extra: list[str]) -> list[str]:
     return list(merged.values())
 
 
-def write(root: Root, record: Record, directory: str, network: Network) -> None:
-    """Write config.json and the files of /etc; they are made anew at each start, so a power cut may take them."""
+def write(root: Root, record: Record, directory: str, network: Network, find: Callable[[str], int]) -> None:
+    """Write config.json and the files of /etc; they are made anew at each start, so a power cut may take them.
+
+    `find` gives the pid of another container's first process.
+    """
     hostname = record.config["Hostname"]
     hosts = networking.hosts_file(record, network)
     resolv = networking.resolver_file(record, network)
     write_atomic(f"{directory}/hosts", hosts, mode=0o644, durable=False)
     write_atomic(f"{directory}/hostname", f"{hostname}\n".encode(), mode=0o644, durable=False)
     write_atomic(f"{directory}/resolv.conf", resolv, mode=0o644, durable=False)
-    config = jsontext.dumps(configuration(root, record, directory, network))
+    config = jsontext.dumps(configuration(root, record, directory, network, find))
     write_atomic(f"{directory}/config.json", config.encode(), durable=False)
 
 
-def configuration(root: Root, record: Record, directory: str, network: Network) -> dict[str, Any]:
+def configuration(
+    root: Root, record: Record, directory: str, network: Network, find: Callable[[str], int]
+) -> dict[str, Any]:
     """config.json of the OCI runtime specification for this container."""
     own_network = record.host_config["NetworkMode"] != "host"
-    namespaces = [kind for kind in defaults.NAMESPACES if kind != "network" or own_network]
+    security = Security(record.host_config)
+    namespaces = security.namespaces(find)
+    if own_network:
+        namespaces["network"] = network.namespace
+    else:
+        del namespaces["network"]
     environment = {entry.partition("=")[0]: entry for entry in record.config["Env"]}
     first = {
         "PATH": environment.pop("PATH", f"PATH={defaults.PATH}"),
@@ -70,40 +82,37 @@ def configuration(root: Root, record: Record, directory: str, network: Network) 
             "env": [*first.values(), *environment.values()],
             "cwd": record.config["WorkingDir"] or "/",
             "user": {"uid": 0, "gid": 0},
-            "capabilities": dict.fromkeys(sets, defaults.CAPABILITIES),
+            "capabilities": dict.fromkeys(sets, security.capabilities),
             "rlimits": [rlimits.document(*limit) for limit in rlimits.DEFAULT],
+            "noNewPrivileges": security.choices.no_new_privileges,
         },
-        "root": {"path": f"{directory}/rootfs"},
-        "hostname": record.config["Hostname"],
-        "mounts": _mounts(root, record, etc),
+        "root": {"path": f"{directory}/rootfs", "readonly": security.read_only},
+        **({"hostname": record.config["Hostname"]} if "uts" in namespaces else {}),
+        "mounts": _mounts(root, record, etc, security),
+        "annotations": security.annotations(),
         "linux": {
-            "namespaces": [_namespace(kind, network) for kind in namespaces],
+            "namespaces": [{"type": kind, **({"path": path} if path else {})} for kind, path in namespaces.items()],
             "sysctl": defaults.SYSCTLS if own_network else {},
-            "maskedPaths": defaults.MASKED_PATHS,
-            "readonlyPaths": defaults.READONLY_PATHS,
-            "resources": {"devices": defaults.DEVICE_RULES},
+            "resources": {"devices": security.device_rules(), "pids": {"limit": security.pids_limit()}},
             "cgroupsPath": f"/{cgroup_name(root, record.id)}",
+            **security.linux(),
         },
     }
-
-
-def _namespace(kind: str, network: Network) -> dict[str, str]:
-    path = network.namespace if kind == "network" else ""
-    return {"type": kind, "path": path} if path else {"type": kind}
 
 
 _BIND = ["rbind", "rprivate"]
 
 
-def _mounts(root: Root, record: Record, directory: str) -> list[dict[str, Any]]:
+def _mounts(root: Root, record: Record, directory: str, security: Security) -> list[dict[str, Any]]:
     """Docker's own first, but for those that the user's replace; then the user's and the files of /etc."""
     asked = mounting.runtime_mounts(root, record)
     taken = {mount["destination"] for mount in asked}
+    options = [*_BIND, "ro"] if security.read_only else _BIND
     files = [
-        {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": _BIND}
+        {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": options}
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    own = [mount for mount in defaults.MOUNTS if mount["destination"] not in taken]
+    own = [mount for mount in security.mounts() if mount["destination"] not in taken]
     if "/dev" in taken:
         own = [mount for mount in own if not str(mount["destination"]).startswith("/dev/")]
     return [*own, *mounting.in_order([*asked, *(file for file in files if file["destination"] not in taken)])]

@@ -389,7 +389,7 @@ class Engine:
         directory, record = container.directory, container.record
         image = self.images.resolve(record.image_id)
         lower = [bundle.init_layer(self.root), *self.images.lower_directories(image)]
-        bundle.write(self.root, record, directory, network)
+        bundle.write(self.root, record, directory, network, self._pid_of)
         os.truncate(f"{directory}/exit", 0)
         monitor.begin(
             {
@@ -406,6 +406,13 @@ class Engine:
                 "removal": self._removal(record) if record.auto_remove else None,
             }
         )
+
+    def _pid_of(self, name: str) -> int:
+        """The first process of a running container, by whose namespaces another one is to share them."""
+        other = self.get(name)
+        if not other.state.pid:
+            raise Conflict(f"cannot join the namespaces of a container that is not running: {name}")
+        return other.state.pid
 
     def _removal(self, record: Record) -> dict[str, Any]:
         """What the monitor needs to know to remove the container, and the volumes that nobody has named."""

@@ -8,10 +8,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 CAPABILITIES = list(capabilities.DEFAULT)
 
+MORE_MASKED_PATHS = ["/proc/interrupts", "/sys/devices/virtual/powercap"]
+"""What newer Dockers mask beside what 20.10 does."""
+
 MASKED_PATHS = [
     "/proc/asound",
     "/proc/acpi",
-    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/latency_stats",
@@ -20,9 +22,8 @@ MASKED_PATHS = [
     "/proc/sched_debug",
     "/proc/scsi",
     "/sys/firmware",
-    "/sys/devices/virtual/powercap",
+    *MORE_MASKED_PATHS,
 ]
-"""Docker 20.10's, and the two that newer ones added: /proc/interrupts and powercap."""
 
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 
@@ -71,4 +72,4 @@ DEVICE_RULES = [
 ]
 """Without Docker's 10:200 (/dev/net/tun), which a self-made node would open."""
 
-NAMESPACES = ["pid", "network", "mount", "ipc", "uts", "cgroup"]
+NAMESPACES = ["pid", "network", "mount", "ipc", "uts", "cgroup", "time"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specrun.engine.networking import NetworkRequest
+from specrun.engine.security import SecurityRequest
 from specrun.errors import InvalidName, SpecrunError, UsageError
 from specrun.paths import NAME, is_name
 
@@ -27,6 +28,7 @@ class ContainerRequest:
         "mounts",
         "name",
         "network",
+        "security",
         "stop_signal",
         "stop_timeout",
         "user",
@@ -54,6 +56,7 @@ class ContainerRequest:
         stop_timeout: int | None = None,
         mounts: list[MountRequest] | None = None,
         volumes_from: list[str] | None = None,
+        security: SecurityRequest | None = None,
     ) -> None:
         self.image = image
         self.name = name
@@ -76,6 +79,7 @@ class ContainerRequest:
         self.mounts = mounts or []
         self.volumes_from = volumes_from or []
         """`CONTAINER[:ro|rw]`, each."""
+        self.security = security or SecurityRequest()
 
     def check(self) -> None:
         """Refuse what can be refused without looking at the image or the store."""
@@ -85,6 +89,7 @@ class ContainerRequest:
                 hint="names begin with a letter or a digit and have at most 128 characters",
             )
         self.network.check()
+        self.security.check()
         if self.hostname and not _is_hostname(self.hostname):
             raise UsageError(f"invalid hostname {self.hostname!r}", hint="letters, digits, '-' and '.', at most 63")
         if self.workdir and not self.workdir.startswith("/"):

@@ -37,7 +37,8 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
     command = bundle.command_of(request.entrypoint, request.command, base)
     if request.stop_signal:
         signal_number(request.stop_signal)
-    hostname = request.hostname or (os.uname().nodename if request.network.mode == "host" else identity[:12])
+    shared = "host" in (request.network.mode, request.security.uts)
+    hostname = request.hostname or (os.uname().nodename if shared else identity[:12])
     attached = not request.detached
     return Record(
         id=identity,
@@ -73,6 +74,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
         host_config={
             **networking.host_config(request.network),
             "AutoRemove": request.auto_remove,
+            **request.security.host_config(),
             **mounting.host_config(request),
         },
         mounts=[],

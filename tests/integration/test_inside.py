@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.corpora import shared
 from tests.support.host import Host
-
-DEFAULTS = Path(__file__).parents[3] / "shared" / "docker-defaults.json"
 
 
 @pytest.fixture(scope="module")
 def docker() -> dict[str, Any]:
-    if not DEFAULTS.exists():
-        pytest.skip("the measured defaults are not beside this checkout")
-    defaults: dict[str, Any] = json.loads(DEFAULTS.read_text())["default"]
+    defaults: dict[str, Any] = json.loads(shared("docker-defaults.json").read_text())["default"]
     return defaults
 
 
@@ -122,3 +120,82 @@ def test_control_groups_are_its_own_and_read_only(host: Host) -> None:
     assert all(line.endswith(b":/") for line in done.stdout.splitlines())
     assert done.returncode == 1
     assert b"Read-only file system" in done.stderr
+
+
+def test_whatever_else_docker_was_measured_for(host: Host, docker: dict[str, Any]) -> None:
+    """Limits, environment, filter, descriptors and namespaces; any difference but the chosen ones is printed."""
+    names = [name for name, text in docker["files"].items() if isinstance(text, str) and name not in DIFFERENT]
+    options = ("--network", "none", "--hostname", "ID12", "--name", "c")
+    script = 'for f; do echo "=$f"; cat $f; echo; done'
+    text = host.ok("run", "--rm", *options, "busybox", "sh", "-c", script, "sh", *names)
+    files = {part.partition("\n")[0]: part.partition("\n")[2] for part in f"\n{text}=".split("\n=")[1:-1]}
+    host.ok("run", "-d", *options, "busybox", "sleep", "1000")
+    pid = json.loads(host.ok("inspect", "c"))[0]["State"]["Pid"]
+    found: dict[str, Any] = {
+        "rlimits": {name: list(resource.prlimit(pid, _number(name))) for name in docker["rlimits"]},
+        "env": sorted(Path(f"/proc/{pid}/environ").read_text().rstrip("\0").split("\0")),
+        "fds": sorted(os.listdir(f"/proc/{pid}/fd")),
+        "namespaces": {
+            name: "host" if os.readlink(f"/proc/{pid}/ns/{name}") == os.readlink(f"/proc/self/ns/{name}") else "private"
+            for name in docker["namespaces"]
+            if not name.endswith("_for_children")
+        },
+        "status": {name: _status(pid)[name] for name in ("Seccomp", "Seccomp_filters", "NoNewPrivs")},
+        "files": files,
+        "umask": _status(pid)["Umask"],
+        "groups": [int(word) for word in _status(pid)["Groups"].split()],
+    }
+    host.ok("rm", "-f", "c")
+    wanted: dict[str, Any] = {
+        "rlimits": {name: _reachable(name, limits) for name, limits in docker["rlimits"].items()},
+        "env": [entry.replace("<ID12>", "ID12") for entry in docker["env"]],
+        "fds": sorted(docker["fds"]),
+        # Chosen: docs/differences.md.
+        "namespaces": {**{name: docker["namespaces"][name] for name in found["namespaces"]}, **CHOSEN_NAMESPACES},
+        "status": {name: str(docker[name]) for name in ("Seccomp", "Seccomp_filters", "NoNewPrivs")},
+        "files": {name: docker["files"][name].replace("<ID12>", "ID12") for name in names},
+        "umask": docker["umask"],
+        "groups": docker["groups"],
+    }
+    differences = {key: (found[key], wanted[key]) for key in wanted if found[key] != wanted[key]}
+    assert differences == {}, "\n".join(f"{key}: found {a}\n  Docker has {b}" for key, (a, b) in differences.items())
+
+
+CHOSEN_NAMESPACES = {"cgroup": "private", "time": "private"}
+DIFFERENT = {
+    "/etc/hosts": "the addresses of its networks",
+    "/etc/resolv.conf": "the host's",
+    "/proc/self/cgroup": "compared above",
+    "/proc/sys/net/ipv6/conf/all/disable_ipv6": "a bridge network's",
+    "/proc/sys/net/ipv6/conf/default/disable_ipv6": "a bridge network's",
+    "/proc/sys/net/ipv6/conf/eth0/disable_ipv6": "a bridge network's",
+    "/proc/sys/net/ipv4/ip_forward": "a bridge network's",
+    "/proc/1/environ": "compared as env",
+    "/proc/1/comm": "the probe's name",
+    "/proc/self/oom_score_adj": "may not be lowered below this test's own",
+}
+"""Files that another test compares, or that differ by where the test runs."""
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _number(name: str) -> int:
+    return 10 if name == "RLIMIT_LOCKS" else int(getattr(resource, name))
+
+
+def _reachable(name: str, limits: list[int]) -> list[int]:
+    """Docker's limit, as far as this process may set it: it was measured on a machine with limits of its own."""
+    if name in INHERITED:
+        return list(resource.getrlimit(_number(name)))
+    ceiling = resource.getrlimit(_number(name))[1]
+    if name in ("RLIMIT_NOFILE", "RLIMIT_NPROC"):  # as high as may be: 20000 and 96365 there
+        most = 1048576 if name == "RLIMIT_NOFILE" else -1
+        hard = most if ceiling == -1 else ceiling if most == -1 else min(most, ceiling)
+        return [hard, hard]
+    return limits
+
+
+INHERITED = ("RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE")

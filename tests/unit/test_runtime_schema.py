@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -128,3 +130,12 @@ def test_ids_of_a_mapping() -> None:
     assert [host_id(mappings, number) for number in (0, 1, 10)] == [1000, 100000, 100009]
     with pytest.raises(ValueError, match="the id 11 is not mapped"):
         host_id(mappings, 11)
+
+
+@pytest.mark.parametrize("text", ["{", '{"a"', '"a', "[1,", "", "x", "{} x", "NaN"])
+def test_what_is_no_json_is_a_value_error_in_a_fresh_interpreter(text: str) -> None:
+    code = (
+        "import sys; from specrun_runtime.jsontext import loads\ntry: loads(sys.argv[1])\nexcept ValueError: print(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -6,6 +6,7 @@ import _signal
 import os
 
 from specrun.cli.commands.networking import NETWORK_OPTIONS, network_of
+from specrun.cli.commands.security import SECURITY_OPTIONS, security_of
 from specrun.cli.options import Command, Option
 from specrun.errors import SpecrunError, UsageError
 
@@ -30,6 +31,7 @@ OPTIONS = [
     *NETWORK_OPTIONS,
     Option("--pull", "value", "Pull image before running (missing|never)"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
+    *SECURITY_OPTIONS,
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
     Option("--stop-timeout", "number", "Seconds to wait before the container is killed"),
     Option("--tmpfs", "list", "Mount a tmpfs folder: TARGET[:OPTIONS]"),
@@ -39,12 +41,11 @@ OPTIONS = [
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
 UNSUPPORTED = (
-    "-a --attach --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cpus -c --cpu-shares "
-    "--cpuset-cpus --detach-keys --device --domainname --group-add --health-cmd --health-interval --health-retries "
-    "--health-start-period --health-timeout --init --ipc --label-file --link --log-driver --log-opt -m --memory "
-    "--memory-reservation --memory-swap --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit "
-    "--platform --privileged --read-only --restart --runtime --security-opt --shm-size --sig-proxy --sysctl -t "
-    "--tty --ulimit --userns --uts"
+    "-a --attach --blkio-weight --cgroup-parent --cpus -c --cpu-shares --cpuset-cpus --detach-keys --device "
+    "--domainname --group-add --health-cmd --health-interval --health-retries --health-start-period "
+    "--health-timeout --init --label-file --link --log-driver --log-opt -m --memory --memory-reservation "
+    "--memory-swap --no-healthcheck --oom-kill-disable --oom-score-adj --pids-limit --platform --restart "
+    "--runtime --shm-size --sig-proxy --sysctl -t --tty --ulimit --userns"
 )
 COMMAND = Command(
     "run",
@@ -163,6 +164,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         stop_timeout=options.stop_timeout,
         mounts=_mounts(options),
         volumes_from=options.volumes_from,
+        security=security_of(options),
     )
 
 
