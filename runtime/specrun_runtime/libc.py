@@ -64,6 +64,12 @@ def umount(target: str, flags: int = 0) -> None:
         raise _fail("umount2", target)
 
 
+def syncfs(descriptor: int) -> None:
+    """syncfs(2): all of the file system that the descriptor is on is written to its disk."""
+    if _libc.syncfs(descriptor) < 0:
+        raise _fail("syncfs")
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
     if _libc.unshare(flags) < 0:

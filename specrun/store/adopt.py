@@ -5,11 +5,12 @@ Blobs and unpacked layers never change, so both folders can have the same files 
 
 from __future__ import annotations
 
+import errno
 import os
 
-from specrun.files import locked, remove_tree
 from specrun.oci.reference import Reference
 from specrun.store.images import ImageStore
+from specrun.store.layers import Draft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +27,8 @@ def adopt(source: Root, target: Root, name: str) -> None:
         os.makedirs(ours.blobs.folder, mode=0o700, exist_ok=True)
         for digest in theirs.blobs_of(image):
             _link(theirs.blobs.path(digest), ours.blobs.path(digest))
-        with locked(target.lock("layers")):
-            for diff_id in image.diff_ids:
-                _link_tree(source.layers, target.layers, diff_id.removeprefix("sha256:"))
+        for diff_id in image.diff_ids:
+            _link_tree(source.layers, target, diff_id.removeprefix("sha256:"))
         ours.take(image, reference)
 
 
@@ -39,16 +39,17 @@ def _link(source: str, target: str) -> None:
         pass
 
 
-def _link_tree(source: str, target: str, name: str) -> None:
+def _link_tree(source: str, target: Root, name: str) -> None:
     """Hard links of a whole layer, which appears under its name when it is complete."""
     import subprocess
 
-    if os.path.exists(f"{target}/{name}"):
+    if os.path.exists(f"{target.layers}/{name}"):
         return
-    draft = f"{target}/.{name}.{os.urandom(4).hex()}"
-    try:
-        subprocess.run(["cp", "-al", f"{source}/{name}", draft], check=True, stdin=subprocess.DEVNULL)
-        os.rename(draft, f"{target}/{name}")
-    except BaseException:
-        remove_tree(draft)
-        raise
+    with Draft(target, name) as draft:
+        command = ["cp", "-al", f"{source}/{name}/.", draft.path]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        try:
+            os.rename(draft.path, f"{target.layers}/{name}")
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another command was first
+                raise

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import stat
 import subprocess
-import tempfile
 import time
 
 from specrun.errors import SpecrunError
 from specrun.oci import digest as digests
-from specrun.oci.digest import sha256
 from specrun.oci.reference import Reference
-from specrun.store import debian, elf
-from specrun.store.compression import compress
-from specrun.store.images import LAYER_GZIP, Image, ImageStore
+from specrun.store import debian, elf, recipes
+from specrun.store.images import Image, ImageStore, architecture
+from specrun.store.layers import Draft, keep_folder
 from specrun.store.packing import Packer
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from specrun.paths import Root
+    from specrun.store.recipes import Recipe
 
-PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LEFT_OUT = ("usr/share/man", "usr/share/info", "usr/share/lintian", "usr/share/locale", "usr/share/initramfs-tools")
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n"
@@ -40,8 +36,8 @@ _ETC = {
 
 def fingerprint(packages: list[str], suite: str, config: dict[str, Any]) -> str:
     """What an assembled image answers to: equal requests have equal fingerprints."""
-    request = {"packages": sorted(packages), "suite": suite, "config": config, "recipe": 1}
-    return digests.of(json.dumps(request, sort_keys=True).encode())
+    request = {"packages": sorted(packages), "suite": suite, "config": config, "recipe": 2}
+    return digests.of(jsontext.dumps(request, compact=True, sort_keys=True).encode())
 
 
 def assemble_image(
@@ -53,46 +49,82 @@ def assemble_image(
     of their dependencies only the shared libraries that are needed. The same package versions give the same
     digests. Raises SpecrunError.
     """
-    references = [Reference.parse(tag) for tag in tags]
+    _require_suite(suite)
+    settings = {"Cmd": ["sh"], "Env": [recipes.PATH], **(config or {})}
+    mark = fingerprint(packages, suite, config or {})
+    return _assemble(root, packages, None, settings, tags, mark)
+
+
+def assemble_known(root: Root, name: str, *, tags: list[str], suite: str = "") -> Image:
+    """Assemble the base image `name` (a familiar repository name, for example `python`) by its recipe.
+
+    Raises SpecrunError, also when there is no recipe for it.
+    """
+    _require_suite(suite)
+    recipe = recipes.find(name)
+    if recipe is None:
+        raise SpecrunError(
+            f"which packages make {name}?",
+            hint=f"name them with --packages a,b; known are {', '.join(recipes.names())}",
+        )
+    mark = fingerprint([f"recipe {name}"], suite, recipe.config)
+    if recipe.bootstrap:
+        return _bootstrap(root, recipe, tags, mark)
+    return _assemble(root, recipe.packages(), recipe, recipe.config, tags, mark)
+
+
+def _require_suite(suite: str) -> None:
     here = debian.suite()
     if suite and suite != here:
         raise SpecrunError(f"packages of {suite} were asked for, and this host's apt is for {here}")
+
+
+def _assemble(
+    root: Root, packages: list[str], recipe: Recipe | None, config: dict[str, Any], tags: list[str], mark: str
+) -> Image:
+    references = [Reference.parse(tag) for tag in tags]
     store = ImageStore(root)
-    with store.adding(), tempfile.TemporaryDirectory(prefix="assemble-", dir=root.path) as work:
-        tree = f"{work}/tree"
-        used, newest = _fill(tree, packages, f"{root.path}/cache/debs", work)
-        settings = {"Cmd": ["sh"], "Env": [PATH], **(config or {})}
-        state, size = sha256(), 0
-
-        def archive() -> Iterator[bytes]:
-            nonlocal size
-            for part in Packer(tree, time=newest, owned_by_root=True):
-                state.update(part)
-                size += len(part)
-                yield part
-
-        digest, length = store.blobs.put_stream(compress(archive()))
-        created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(newest))
+    with store.adding(), Draft(root, "assembly") as draft, Draft(root, "packages") as work:
+        used, newest = _fill(draft.fs, packages, f"{root.path}/cache/debs", work.fs)
+        if recipe and recipe.arrange:
+            recipe.arrange(draft.fs)
         origin = " ".join(f"{package.name}={package.version}" for package in used)
-        document = {
-            "created": created,
-            "architecture": _ARCHITECTURES.get(os.uname().machine, os.uname().machine),
-            "os": "linux",
-            "config": settings,
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{state.hexdigest()}"]},
-            "history": [{"created": created, "created_by": f"specrun image assemble {origin}"}],
-        }
-        content = _content_size(tree)
-        mark = fingerprint(packages, suite, config or {})
-        return store.add([(digest, length, LAYER_GZIP)], document, references, size=content, assembled=mark)
+        return _keep(store, draft, newest, origin, config, references, mark)
 
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+def _bootstrap(root: Root, recipe: Recipe, tags: list[str], mark: str) -> Image:
+    references = [Reference.parse(tag) for tag in tags]
+    store = ImageStore(root)
+    with store.adding(), Draft(root, "bootstrap") as draft:
+        suite = debian.suite()
+        newest = debian.release_time()
+        debian.bootstrap(suite, draft.fs, newest)
+        if recipe.arrange:
+            recipe.arrange(draft.fs)
+        return _keep(store, draft, newest, f"{suite} minbase", recipe.config, references, mark)
+
+
+def _keep(
+    store: ImageStore, draft: Draft, newest: int, origin: str, config: dict[str, Any], references: list[Reference],
+    mark: str,
+) -> Image:  # fmt: skip
+    """Make the draft the one layer of an image. What was made here, and not by a package, gets the time `newest`."""
+    packer = Packer(draft.fs, epoch=newest, settle=True)
+    layer = keep_folder(store.root, store.blobs, draft, packer)
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(newest))
+    document = {
+        "created": created,
+        "architecture": architecture(),
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+        "history": [{"created": created, "created_by": f"specrun image assemble {origin}"}],
+    }
+    return store.add([layer], document, references, assembled=mark)
 
 
 def _fill(tree: str, names: list[str], cache: str, work: str) -> tuple[list[debian.Package], int]:
     """Lay out the root file system; gives the packages used and the time of their newest file (seconds)."""
-    os.mkdir(tree, 0o755)
     packages = debian.fetch(names, cache)
     for package in packages:
         debian.extract(package, tree)
@@ -117,57 +149,81 @@ def _prune(tree: str) -> None:
 
 
 def _add_libraries(tree: str, names: list[str], cache: str, work: str) -> list[debian.Package]:
-    """Copy the shared libraries that the tree's programs need, from the packages that they depend on."""
+    """Copy the shared libraries that the tree's programs need, from the packages that they depend on.
+
+    Level by level: what the packages depend on, what those depend on, until nothing is missing.
+    """
     used: list[debian.Package] = []
-    queue = list(names)
-    asked = set(names)
-    missing = _missing(tree)
-    while missing and queue:
-        for name in debian.dependencies(queue.pop(0)):
-            if name in asked or not missing:
-                continue
-            asked.add(name)
-            queue.append(name)
-            package = debian.fetch([name], cache)[0]
-            folder = f"{work}/{len(asked)}"
+    asked, level = set(names), list(names)
+    needs = _Needs(tree)
+    while needs.missing():
+        level = sorted(set(debian.dependencies(*level)) - asked)
+        if not level:
+            raise SpecrunError(f"no dependency of {', '.join(names)} has {', '.join(sorted(needs.missing()))}")
+        asked.update(level)
+        for package in debian.fetch([name for name in level if _may_have_libraries(name)], cache):
+            folder = f"{work}/{package.name}"
             os.mkdir(folder)
             debian.extract(package, folder)
-            taken = [wanted for wanted in missing if _take(folder, tree, wanted)]
-            if taken:
+            if needs.take_from(folder):
                 used.append(package)
-            missing = _missing(tree)
-    if missing:
-        raise SpecrunError(f"no dependency of {', '.join(names)} has {', '.join(sorted(missing))}")
     return used
 
 
-def _missing(tree: str) -> set[str]:
-    """The interpreters (as paths) and libraries (as names) that are needed and not there."""
-    present = {os.path.basename(path) for path in _files(tree)}
-    wanted: set[str] = set()
-    for path in _files(tree):
+def _may_have_libraries(package: str) -> bool:
+    """By Debian's rule (policy, 8.1) the package of a library is called by its name: lib..., or as zlib1g."""
+    return "lib" in package
+
+
+class _Needs:
+    """What the programs in a tree need of others, by interpreter (a path) and library (a name)."""
+
+    def __init__(self, tree: str) -> None:
+        self._tree = tree
+        self._present: set[str] = set()
+        self._wanted: set[str] = set()
+        for path in _files(tree):
+            self._look(path)
+
+    def _look(self, path: str) -> None:
+        self._present.add(os.path.basename(path))
         if not os.path.islink(path) and os.path.isfile(path):
             interpreter, libraries = elf.needs(path)
-            wanted.update(libraries)
-            if interpreter and not os.path.lexists(tree + interpreter):
-                wanted.add(interpreter)
-    return {name for name in wanted if name.startswith("/") or name not in present}
+            self._wanted.update(libraries)
+            if interpreter:
+                self._wanted.add(interpreter)
 
+    def missing(self) -> set[str]:
+        """What is needed and not there."""
+        return {
+            name
+            for name in self._wanted
+            if not (os.path.lexists(self._tree + name) if name.startswith("/") else name in self._present)
+        }
 
-def _take(folder: str, tree: str, wanted: str) -> bool:
-    """Copy one library, or an interpreter, with the file that a link of that name points to."""
-    base = os.path.basename(wanted)
-    found = [path for path in _files(folder) if os.path.basename(path) == base]
-    for path in found:
-        relative = os.path.relpath(path, folder)
-        target = f"{tree}/{relative}"
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+    def take_from(self, folder: str) -> bool:
+        """Copy what is missing from an unpacked package, and what that needs in turn; whether it had any."""
+        by_name: dict[str, list[str]] = {}
+        for path in _files(folder):
+            by_name.setdefault(os.path.basename(path), []).append(path)
+        taken = False
+        while found := [path for name in sorted(self.missing()) for path in by_name.pop(os.path.basename(name), [])]:
+            taken = True
+            for path in found:
+                self._copy(path, folder, by_name)
+        return taken
+
+    def _copy(self, path: str, folder: str, by_name: dict[str, list[str]]) -> None:
+        """One library, with the file that a link of that name points to."""
+        target = f"{self._tree}/{os.path.relpath(path, folder)}"
         if os.path.lexists(target):
-            continue
+            return
+        os.makedirs(os.path.dirname(target), exist_ok=True)
         shutil.copy2(path, target, follow_symlinks=False)
+        self._look(target)
         if os.path.islink(path):
-            _take(folder, tree, os.path.basename(os.readlink(path)))
-    return bool(found)
+            for other in by_name.get(os.path.basename(os.readlink(path)), []):
+                self._copy(other, folder, by_name)
 
 
 def _add_skeleton(tree: str) -> None:
@@ -198,9 +254,3 @@ def _add_applets(tree: str) -> None:
 
 def _files(tree: str) -> list[str]:
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names)
-
-
-def _content_size(tree: str) -> int:
-    """The bytes of all regular files, which is what Docker calls an image's size."""
-    sizes = (os.lstat(path) for path in _files(tree))
-    return sum(info.st_size for info in sizes if stat.S_ISREG(info.st_mode))

@@ -31,6 +31,26 @@ class BlobStore:
         """Whether the blob is there."""
         return os.path.exists(self.path(digest))
 
+    def size(self, digest: str) -> int:
+        """The bytes of the blob; -1 when it is not there."""
+        try:
+            return os.stat(self.path(digest)).st_size
+        except FileNotFoundError:
+            return -1
+
+    def keep_only(self, kept: set[str]) -> int:
+        """Remove all other blobs, and drafts of commands that were killed; gives the bytes freed.
+
+        Nobody may be adding blobs: the caller holds the lock.
+        """
+        freed = 0
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else []:
+            if f"sha256:{name}" not in kept:
+                path = f"{self.folder}/{name}"
+                freed += os.stat(path).st_size
+                os.unlink(path)
+        return freed
+
     def read(self, digest: str, limit: int = 8 << 20) -> bytes:
         """A small blob, verified. Raises Damaged when it is missing, too large or not what its name says."""
         try:
@@ -50,7 +70,7 @@ class BlobStore:
         """Store the parts as one blob; gives digest and size. Succeeding means that it is stored."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         draft = f"{self.folder}/.{os.urandom(8).hex()}.draft"
-        state, size = digests.sha256(), 0
+        state, size = digests.bulk(), 0
         try:
             with open(draft, "xb") as file:
                 for part in parts:
@@ -69,7 +89,7 @@ class BlobStore:
 
     def chunks(self, digest: str) -> Iterable[bytes]:
         """The blob in pieces; raises Damaged at its end if it was not what its name says."""
-        state = digests.sha256()
+        state = digests.bulk()
         try:
             with open(self.path(digest), "rb") as file:
                 while chunk := file.read(_CHUNK):

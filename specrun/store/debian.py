@@ -58,7 +58,7 @@ def fetch(names: list[str], cache: str) -> list[Package]:
     Raises PackageNotFound, and SpecrunError when apt fails.
     """
     os.makedirs(cache, mode=0o700, exist_ok=True)
-    packages = [_candidate(name, cache) for name in names]
+    packages = _candidates(names, cache) if names else []
     missing = [package.name for package in packages if not _is_whole(package)]
     if missing:
         _apt(["download", *missing], cache)
@@ -68,20 +68,75 @@ def fetch(names: list[str], cache: str) -> list[Package]:
     return packages
 
 
-def dependencies(name: str) -> list[str]:
-    """The packages that `name` depends on directly, the first alternative of each."""
+def dependencies(*names: str) -> list[str]:
+    """The packages that `names` depend on directly, the first alternative of each."""
     text = _run(
         ["apt-cache", "depends", "--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks",
-         "--no-replaces", "--no-enhances", name]
+         "--no-replaces", "--no-enhances", *names]
     )  # fmt: skip
     found = []
     alternative = False
-    for line in text.splitlines()[1:]:
+    for line in text.splitlines():
         word, _, target = line.strip().partition(": ")
         if word.lstrip("|") in ("Depends", "PreDepends") and not alternative and not target.startswith("<"):
             found.append(target)
         alternative = word.startswith("|")
     return list(dict.fromkeys(found))
+
+
+def release_time() -> int:
+    """When the newest index that apt has on this host was made (seconds since 1970): equal for equal packages.
+
+    Raises SpecrunError where apt has none.
+    """
+    folder = "/var/lib/apt/lists"
+    found = []
+    for name in os.listdir(folder):
+        if not name.endswith("Release"):
+            continue
+        with open(f"{folder}/{name}", encoding="utf-8", errors="replace") as file:
+            dates = [line.partition(": ")[2] for line in file if line.startswith("Date: ")]
+        found += [_seconds(date) for date in dates[:1]]
+    if not found:
+        raise SpecrunError("apt has no package lists on this host", hint="`apt-get update` fetches them")
+    return max(found)
+
+
+def _seconds(date: str) -> int:
+    from email.utils import parsedate_to_datetime
+
+    return int(parsedate_to_datetime(date.strip().replace("UTC", "GMT")).timestamp())
+
+
+def bootstrap(suite: str, target: str, epoch: int) -> None:
+    """Install the smallest release that apt works in into the empty folder `target`, by mmdebstrap.
+
+    The scripts of the packages are run in it. `epoch` (seconds) is the latest time that a file may have. Raises
+    HostUnfit where mmdebstrap is not installed, and SpecrunError when it fails.
+    """
+    excluded = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "info", "groff", "lintian")]
+    excluded += ["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
+    merged = [f"--hook-dir={hooks}", "--include=usr-is-merged"] if suite == "bookworm" else []
+    command = [
+        "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase", *excluded, *merged,
+        suite, target, *_sources(suite),
+    ]  # fmt: skip
+    _run(command, more={"SOURCE_DATE_EPOCH": str(epoch)}, hint="`apt-get install mmdebstrap` may be what is missing")
+
+
+def _sources(suite: str) -> list[str]:
+    """A line of sources.list for each place where this host's apt finds packages of the release."""
+    text = _run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"])
+    wanted = (suite, f"{suite}-updates", f"{suite}-security")
+    lines = []
+    for line in dict.fromkeys(text.splitlines()):
+        uri, release, component = (line.split() + ["", "", ""])[:3]
+        if release in wanted and component == "main":
+            lines.append(f"deb {uri.rstrip('/')} {release} main")
+    if not lines:
+        raise SpecrunError(f"this host's apt has no source of {suite}", hint="look at /etc/apt/sources.list")
+    return lines
 
 
 def extract(package: Package, target: str) -> None:
@@ -104,21 +159,31 @@ def extract(package: Package, target: str) -> None:
         raise SpecrunError(f"dpkg-deb could not read {package.file} (status {status})")
 
 
-def _candidate(name: str, cache: str) -> Package:
+def _candidates(names: list[str], cache: str) -> list[Package]:
     try:
-        output = _apt(["download", "--print-uris", name], "/")  # prints nothing where the file is there already
+        output = _apt(["download", "--print-uris", *names], "/")  # prints nothing where the file is there already
     except SpecrunError as error:
-        if "Unable to locate package" in error.message or "No packages found" in error.message:
-            raise PackageNotFound(
-                f"apt knows no package {name!r}", hint="check the name, and run `apt-get update` if the lists are old"
-            ) from error
+        for marker in ("Unable to locate package ", "No packages found"):
+            if marker in error.message:
+                name = error.message.partition(marker)[2] or " ".join(names)
+                raise PackageNotFound(
+                    f"apt knows no package {name!r}",
+                    hint="check the name, and run `apt-get update` if the lists are old",
+                ) from error
         raise
+    found: dict[str, Package] = {}
     for line in output.splitlines():
         words = line.split()
         if len(words) >= 3 and words[0].startswith("'"):
             digest = words[3].removeprefix("SHA256:") if len(words) > 3 and words[3].startswith("SHA256:") else ""
-            return Package(name, f"{cache}/{os.path.basename(words[1])}", digest)
-    raise PackageNotFound(f"apt has no file for package {name!r}", hint="is its source configured on this host?")
+            name = words[1].split("_")[0]
+            found[name] = Package(name, f"{cache}/{os.path.basename(words[1])}", digest)
+    for name in names:
+        if name not in found:
+            raise PackageNotFound(
+                f"apt has no file for package {name!r}", hint="is its source configured on this host?"
+            )
+    return [found[name] for name in dict.fromkeys(names)]
 
 
 def _is_whole(package: Package) -> bool:
@@ -134,13 +199,13 @@ def _apt(arguments: list[str], folder: str) -> str:
     return _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", *arguments], folder)
 
 
-def _run(command: list[str], folder: str | None = None) -> str:
+def _run(command: list[str], folder: str | None = None, *, more: dict[str, str] | None = None, hint: str = "") -> str:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", **(more or {})}
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C.UTF-8"}, check=False
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
     except FileNotFoundError as error:
-        raise HostUnfit(f"{command[0]} is not installed", hint="images are assembled on a Debian host") from error
+        hint = hint or "images are assembled on a Debian host"
+        raise HostUnfit(f"{command[0]} is not installed", hint=hint) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise SpecrunError(f"{command[0]} failed: {lines[-1]}", hint="`apt-get update` may help")
