@@ -65,7 +65,7 @@ def assemble_known(root: Root, name: str, *, tags: list[str], suite: str = "") -
     if recipe is None:
         raise SpecrunError(
             f"which packages make {name}?",
-            hint=f"name them with --packages a,b; known are {', '.join(recipes.names())}",
+            hint=f"name them with --packages; known are {', '.join(recipes.names())}",
         )
     mark = fingerprint([f"recipe {name}"], suite, recipe.config)
     if recipe.bootstrap:

@@ -180,9 +180,7 @@ def _candidates(names: list[str], cache: str) -> list[Package]:
             found[name] = Package(name, f"{cache}/{os.path.basename(words[1])}", digest)
     for name in names:
         if name not in found:
-            raise PackageNotFound(
-                f"apt has no file for package {name!r}", hint="is its source configured on this host?"
-            )
+            raise PackageNotFound(f"apt has no file for package {name!r}", hint="has this host a source for it?")
     return [found[name] for name in dict.fromkeys(names)]
 
 

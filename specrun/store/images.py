@@ -366,9 +366,7 @@ class ImageStore:
             if _annotation(entry, CONFIG_DIGEST).startswith(f"sha256:{prefix}")
         }
         if len(matching) > 1 and self._match_reference(entries, prefix) is None:
-            raise AmbiguousId(
-                f"the beginning {text} of an id is that of {len(matching)} images", hint="give more of it"
-            )
+            raise AmbiguousId(f"{len(matching)} images have an id that begins with {text}", hint="give more of it")
         return next(iter(matching.values())) if len(matching) == 1 else None
 
     def _match_reference(self, entries: list[dict[str, Any]], text: str) -> dict[str, Any] | None:

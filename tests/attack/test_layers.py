@@ -143,6 +143,16 @@ def _with_size(field: bytes) -> bytes:
     return bytes(block) + bytes(1024)
 
 
+def _sparse(offset: bytes, length: bytes, size: int) -> bytes:
+    """GNU's old form: one piece of data that is not there, in a file of `size` bytes."""
+    block = bytearray(member("x", "S"))
+    block[386:398], block[398:410] = offset.ljust(12, b"\0"), length.ljust(12, b"\0")
+    block[483:495] = b"%011o\0" % size
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block) + bytes(1024)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -152,7 +162,8 @@ def _with_size(field: bytes) -> bytes:
         _with_size(b"-1\0" + bytes(9)),
         member("x", "x", b"9999999 path=y\n") + bytes(1024),
         member("x", "x", b"13 path=\n\n\n\n") + bytes(1024),
-        member("x", "S") + bytes(1024),
+        _sparse(b"0000000000", b"0000001000", 100),
+        _sparse(b"0000000000", b"0000000001", 0),
         member("x", "M") + bytes(1024),
         member("x")[:100],
         b"not a tar archive" * 100,
