@@ -27,7 +27,7 @@ _NFTA_RULE_TABLE = 1
 
 def is_up(root: Root, network: Network) -> bool:
     """Whether the host has what the network needs."""
-    return network.driver != "bridge" or bool(links.index_of(network.link(root)))
+    return network.driver != "bridge" or links.is_up(network.link(root))
 
 
 def bring_up(store: NetworkStore, network: Network) -> Network:
@@ -40,11 +40,15 @@ def bring_up(store: NetworkStore, network: Network) -> Network:
     try:
         with Netlink() as kernel, _Alone():
             settle_pools(store, network, kernel)
-            _make(store.root, network, kernel)
+            # The rules first: whoever is killed in between leaves no bridge that they do not hold for.
+            add_rules(store, rules.of_network(store.root, network))
+            if store.leases(network) and links.index_of(network.link(store.root)):
+                links.take_up(kernel, network.link(store.root))  # somebody took it down under its containers
+            else:
+                _make(store.root, network, kernel)
     except OSError as error:
+        take_down(store, network)
         raise unfit(f"make the bridge of network {network.name}", error) from error
-    try:
-        add_rules(store, rules.of_network(store.root, network))
     except BaseException:
         take_down(store, network)
         raise
@@ -127,7 +131,7 @@ def add_rules(store: NetworkStore, script: str) -> None:
 def remake_rules(store: NetworkStore) -> None:
     """Make both tables anew from the records. The caller holds the lock alone."""
     root = store.root
-    networks = [one for one in store.recorded() if one.driver == "bridge" and is_up(root, one)]
+    networks = [one for one in store.recorded() if one.driver == "bridge"]
     records = [record for _, record in ports.records(root)]
     endpoints = [endpoint for record in records for endpoint in record["endpoints"]]
     published = [Publication(**one) for record in records for one in record["published"]]
@@ -189,6 +193,8 @@ class _Alone:
 
 def _make(root: Root, network: Network, kernel: Netlink) -> None:
     name = network.link(root)
+    if root.id in name:
+        links.delete(kernel, name)  # begun by a command that was killed: being up is the last step
     try:
         links.make_bridge(kernel, name, b"\x02\x42" + os.urandom(4), network.mtu)
     except FileExistsError as error:
@@ -206,9 +212,9 @@ def _make(root: Root, network: Network, kernel: Netlink) -> None:
             subnet = Subnet.parse(pool["Subnet"])
             if pool.get("Gateway") and (subnet.width == 32 or network.ipv6):
                 links.add_address(kernel, index, pool["Gateway"], subnet.prefix)
-        links.take_up(kernel, name)
         if not network.internal:
             _forward(root, ipv6=network.ipv6)
+        links.take_up(kernel, name)
     except BaseException:
         links.delete(kernel, name)
         raise

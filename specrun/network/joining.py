@@ -80,11 +80,12 @@ def join(
             for network, wish in zip(networks, wishes, strict=True):
                 record["endpoints"].append(_endpoint(store, network, wish, identity, record))
             _publish(root, record, held, monitor)
+            record["resolves"] = names.is_wanted(record["endpoints"])
             _save(root, directory, record)
             namespace = links.Namespace.make()
             try:
                 whole = _connect(root, namespace, record, networks)
-                if names.is_wanted(record["endpoints"]):
+                if record["resolves"]:
                     names.register(root, directory, identity, namespace, monitor)
             except BaseException:
                 namespace.close()
@@ -113,16 +114,18 @@ def connect(
         with store.lock(shared=True):
             record = attachment.load(directory) or _new_record(store, identity)
             endpoint = _endpoint(store, network, wish, identity, record)
-            had_names = names.is_wanted(record["endpoints"])
+            gets_names = not record["resolves"] and names.is_wanted([endpoint])
             record["endpoints"].append(endpoint)
+            record["resolves"] = record["resolves"] or gets_names
+            before, after = _published(record), _retarget(record)
             _save(root, directory, record)
             try:
-                script = nft.Script(rules.of_container(root, [endpoint], []))
+                taken = rules.without_container(root, [], before)
+                script = nft.Script(taken + rules.of_container(root, [endpoint], after))
                 try:
                     with Netlink() as host:
-                        plug_in(root, host, namespace, endpoint, network)
+                        plug_in(root, host, namespace, endpoint, network, hairpin=bool(after))
                     _route(namespace, record["endpoints"])
-                    gets_names = not had_names and names.is_wanted(record["endpoints"])
                     if gets_names:
                         names.register(root, directory, identity, namespace, monitor)
                 finally:
@@ -158,14 +161,9 @@ def disconnect(root: Root, directory: str, name: str, pid: int) -> None:
 def _drop(
     root: Root, directory: str, record: dict[str, Any], endpoint: dict[str, Any], namespace: links.Namespace
 ) -> None:
-    before = [Publication(**one) for one in record["published"]]
+    before = _published(record)
     record["endpoints"] = [one for one in record["endpoints"] if one is not endpoint]
-    target = _target(record)
-    after = [
-        Publication(one.protocol, one.address, one.port, _address(target, one.address), one.inner)
-        for one in before
-        if target
-    ]
+    after = _retarget(record)
     _apply(rules.without_container(root, [endpoint], before) + rules.of_container(root, [], after))
     with links.Inside(namespace), Netlink() as kernel:
         links.delete(kernel, endpoint["inner"])
@@ -174,8 +172,22 @@ def _drop(
     for lease in [lease for lease in record["leases"] if _is_of(lease, endpoint["network"], gone)]:
         attachment.release_lease(lease, record["id"])
         record["leases"].remove(lease)
-    record["published"] = [one.document() for one in after]
     _save(root, directory, record)
+
+
+def _retarget(record: dict[str, Any]) -> list[Publication]:
+    """Publish by way of the endpoint that is the first now; without one, ports stay taken and lead nowhere."""
+    target = _target(record)
+    after = [
+        Publication(one.protocol, one.address, one.port, _address(target, one.address), one.inner)
+        for one in _published(record)
+    ]
+    record["published"] = [one.document() for one in after]
+    return after
+
+
+def _published(record: dict[str, Any]) -> list[Publication]:
+    return [Publication(**one) for one in record["published"]]
 
 
 def _is_of(lease: str, network: str, addresses: set[str]) -> bool:
@@ -192,7 +204,7 @@ def publish(
         record = attachment.load(directory)
         if record is None:
             return
-        before = [Publication(**one) for one in record["published"]]
+        before = _published(record)
         wanted = _with_known_ports(bindings, before)
         attachment.stop_holders(record["holders"])
         record["holders"] = []
@@ -204,7 +216,7 @@ def publish(
         try:
             record["published"] = []
             _publish(root, record, held, monitor)
-            after = [Publication(**one) for one in record["published"]]
+            after = _published(record)
             _apply(rules.without_container(root, [], before) + rules.of_container(root, [], after))
             _save(root, directory, record)
         finally:
@@ -250,6 +262,7 @@ def _new_record(store: NetworkStore, identity: str) -> dict[str, Any]:
         "rules": "",
         "endpoints": [],
         "published": [],
+        "resolves": False,
     }
 
 
@@ -353,20 +366,20 @@ def _done(script: nft.Script) -> bool:
 
 
 def _save(root: Root, directory: str, record: dict[str, Any]) -> None:
-    published = [Publication(**one) for one in record["published"]]
+    published = _published(record)
     record["rules"] = rules.without_container(root, record["endpoints"], published)
     write_atomic(f"{directory}/{attachment.FILE}", jsontext.dumps(record).encode(), durable=False)
 
 
 def _connect(root: Root, namespace: links.Namespace, record: dict[str, Any], networks: list[Network]) -> bool:
     """The links, while nft sets the rules; False when the tables were not there."""
-    published = [Publication(**one) for one in record["published"]]
+    published = _published(record)
     script = nft.Script(rules.of_container(root, record["endpoints"], published))
     try:
         with Netlink() as host:
             _prepare(namespace, ipv6=any(network.ipv6 for network in networks))
             for endpoint, network in zip(record["endpoints"], networks, strict=True):
-                plug_in(root, host, namespace, endpoint, network)
+                plug_in(root, host, namespace, endpoint, network, hairpin=bool(record["published"]))
             _route(namespace, record["endpoints"])
     finally:
         whole = _done(script)
@@ -396,8 +409,14 @@ def _set(key: str, value: str) -> None:
             raise
 
 
-def plug_in(root: Root, host: Netlink, namespace: links.Namespace, endpoint: dict[str, Any], network: Network) -> None:
-    """One link between the namespace and the network, with its addresses."""
+def plug_in(
+    root: Root, host: Netlink, namespace: links.Namespace, endpoint: dict[str, Any], network: Network, *, hairpin: bool
+) -> None:
+    """One link between the namespace and the network, with its addresses.
+
+    With `hairpin` the container reaches what it publishes itself also where the kernel hands bridged frames to its
+    packet filter (bridge-nf-call-iptables, as Docker sets it).
+    """
     mac = bytes(int(part, 16) for part in endpoint["mac"].split(":"))
     if endpoint["driver"] == "macvlan":
         parent = links.index_of(network.options["parent"])
@@ -413,16 +432,10 @@ def plug_in(root: Root, host: Netlink, namespace: links.Namespace, endpoint: dic
             links.add_address(kernel, index, endpoint["address6"], endpoint["prefix6"])
     if endpoint["outer"]:
         links.plug_in(host, endpoint["outer"], links.index_of(network.link(root)))
-        if not network.talkative:
-            _isolate(endpoint["outer"])
+        if hairpin or not network.talkative:
+            links.set_port(host, endpoint["outer"], isolated=not network.talkative, hairpin=hairpin)
     with links.Inside(namespace), Netlink() as kernel:
         links.take_up(kernel, endpoint["inner"])
-
-
-def _isolate(port: str) -> None:
-    """Ports of a bridge that are isolated reach the host, and not each other."""
-    with open(f"/sys/class/net/{port}/brport/isolated", "w", encoding="ascii") as file:
-        file.write("1")
 
 
 def _route(namespace: links.Namespace, endpoints: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
 import os
 import struct
 
@@ -14,10 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-NEWLINK, DELLINK, GETLINK, NEWADDR, GETADDR, NEWROUTE, DELROUTE, GETROUTE = 16, 17, 18, 20, 22, 24, 25, 26
+NEWLINK, DELLINK, GETLINK, SETLINK, NEWADDR, GETADDR, NEWROUTE, GETROUTE = 16, 17, 18, 19, 20, 22, 24, 26
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = (
     1, 3, 4, 5, 10, 18, 26, 28,
 )  # fmt: skip
+AF_BRIDGE = 7
+IFLA_PROTINFO, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 12, 4, 33
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER, IFLA_MACVLAN_MODE = 1, 2, 1, 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NODAD = 1, 2, 4, 8, 0x02
@@ -90,6 +93,18 @@ def index_of(name: str) -> int:
         return 0
 
 
+def is_up(name: str) -> bool:
+    """Whether there is a link of this name, and it was taken up (netdevice(7), SIOCGIFFLAGS)."""
+    plug = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        answer = fcntl.ioctl(plug.fileno(), 0x8913, struct.pack("16sh22x", name.encode(), 0))
+    except OSError:
+        return False
+    finally:
+        plug.close()
+    return bool(struct.unpack_from("16sh", answer)[1] & IFF_UP)
+
+
 def _link(index: int, *attributes: bytes, up: bool | None = None) -> bytes:
     flags = IFF_UP if up else 0
     change = 0 if up is None else IFF_UP
@@ -107,7 +122,12 @@ def make_bridge(kernel: Netlink, name: str, mac: bytes, mtu: int) -> None:
         0, text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, mac), nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
     )
     kernel.ask(NEWLINK, body, netlink.CREATE | netlink.EXCLUSIVE, subject=name)
-    kernel.ask(NEWLINK, _link(index_of(name), number(IFLA_MTU, mtu)), subject=f"{name} mtu {mtu}")
+    set_mtu(kernel, name, mtu)
+
+
+def set_mtu(kernel: Netlink, name: str, mtu: int) -> None:
+    """The largest packet that the link carries, in bytes."""
+    kernel.ask(NEWLINK, _link(0, text(IFLA_IFNAME, name), number(IFLA_MTU, mtu)), subject=f"{name} mtu {mtu}")
 
 
 def make_veth(kernel: Netlink, inner: str, mac: bytes, mtu: int, outer: str, outer_namespace: int) -> None:
@@ -150,6 +170,13 @@ def plug_in(kernel: Netlink, name: str, bridge: int) -> None:
     """Make the link a port of the bridge, and take it up."""
     body = _link(0, text(IFLA_IFNAME, name), number(IFLA_MASTER, bridge), _silent(), up=True)
     kernel.ask(NEWLINK, body, subject=name)
+
+
+def set_port(kernel: Netlink, name: str, *, isolated: bool, hairpin: bool) -> None:
+    """Of a bridge's port: whether it reaches the host only, and whether frames may go back where they came from."""
+    parts = [attribute(IFLA_BRPORT_ISOLATED, bytes([isolated])), attribute(IFLA_BRPORT_MODE, bytes([hairpin]))]
+    body = struct.pack("=BxHiII", AF_BRIDGE, 0, index_of(name), 0, 0) + nested(IFLA_PROTINFO, *parts)
+    kernel.ask(SETLINK, body, subject=f"{name} as a port")
 
 
 def take_up(kernel: Netlink, name: str) -> None:

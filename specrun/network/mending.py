@@ -31,7 +31,7 @@ def mend(root: Root) -> None:
 
 def _mend_names(root: Root) -> None:
     """Start the resolver again if it has died, and tell it of all containers that need it."""
-    needing = [one for one in ports.records(root) if names.is_wanted(one[1]["endpoints"])]
+    needing = [one for one in ports.records(root) if one[1]["resolves"]]
     if not needing or names.is_running(root):
         return
     for identity, _ in needing:

@@ -7,7 +7,7 @@ the elements of sets and maps, so that a start adds elements and an end deletes 
 
 from __future__ import annotations
 
-from specrun.network.subnets import packed
+from specrun.network.subnets import Subnet, packed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ _INET = """
 table inet {table} {{
 	set bridges {{ type ifname; }}
 	set internal {{ type ifname; }}
-	set hidden {{ type ifname; }}
+	set homes4 {{ type ifname . ipv4_addr; flags interval; }}
+	set homes6 {{ type ifname . ipv6_addr; flags interval; }}
+	set hidden4 {{ type ipv4_addr; flags interval; }}
+	set hidden6 {{ type ipv6_addr; flags interval; }}
 	set loops {{ type ifname . ifname; }}
 	map any4 {{ type inet_proto . inet_service : ipv4_addr . inet_service; }}
 	map any6 {{ type inet_proto . inet_service : ipv6_addr . inet_service; }}
@@ -46,9 +49,11 @@ table inet {table} {{
 	}}
 	chain hiding {{
 		type nat hook postrouting priority srcnat; policy accept;
-		iifname . oifname @loops ct status dnat masquerade
+		oifname . ip saddr @homes4 ct status dnat masquerade
+		oifname . ip6 saddr @homes6 ct status dnat masquerade
 		oifname @bridges ip saddr 127.0.0.0/8 masquerade
-		iifname @hidden iifname . oifname != @loops masquerade
+		ip saddr @hidden4 oifname . ip saddr != @homes4 masquerade
+		ip6 saddr @hidden6 oifname . ip6 saddr != @homes6 masquerade
 	}}
 	chain loopback {{
 		type filter hook prerouting priority raw; policy accept;
@@ -177,8 +182,12 @@ def _of_network(root: Root, network: Network, verb: str) -> list[str]:
     lines.append(f'{verb} element inet {name} loops {{ "{link}" . "{link}" }}')
     if network.internal:
         lines.append(f'{verb} element inet {name} internal {{ "{link}" }}')
-    if network.masquerades:
-        lines.append(f'{verb} element inet {name} hidden {{ "{link}" }}')
+    for pool in network.pools:
+        subnet = Subnet.parse(pool["Subnet"])
+        family = 4 if subnet.width == 32 else 6
+        lines.append(f'{verb} element inet {name} homes{family} {{ "{link}" . {subnet} }}')
+        if network.masquerades:
+            lines.append(f"{verb} element inet {name} hidden{family} {{ {subnet} }}")
     return lines
 
 
