@@ -64,8 +64,19 @@ def remove_tree(path: str) -> None:
         os.close(parent_fd)
 
 
+_DEEPEST = 64
+"""Folders in each other that are held open at once; what is deeper is moved up first, or a container could make a
+tree that nobody can remove."""
+
+
 def remove_entry(parent: int, name: str, device: int) -> None:
     """Remove `name` in the folder of descriptor `parent`, with all below it on the same device."""
+    pending = [name]
+    while pending:
+        _remove(parent, pending.pop(), device, 0, parent, pending)
+
+
+def _remove(parent: int, name: str, device: int, depth: int, top: int, pending: list[str]) -> None:
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -74,6 +85,11 @@ def remove_entry(parent: int, name: str, device: int) -> None:
     except (IsADirectoryError, PermissionError) as error:
         # unlink(2) of a folder is EISDIR on Linux; EPERM is what other file systems may say.
         refusal = error
+    if depth > _DEEPEST:
+        higher = f".deep.{os.urandom(8).hex()}"
+        os.rename(name, higher, src_dir_fd=parent, dst_dir_fd=top)
+        pending.append(higher)
+        return
     try:
         folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:  # another command removes the same tree
@@ -84,7 +100,7 @@ def remove_entry(parent: int, name: str, device: int) -> None:
         if os.fstat(folder).st_dev != device:
             raise OSError(18, "a file system is mounted here, refusing to remove across it", name)
         for child in os.listdir(folder):
-            remove_entry(folder, child, device)
+            _remove(folder, child, device, depth + 1, top, pending)
     finally:
         os.close(folder)
     try:

@@ -19,10 +19,15 @@ VERBS = {
     "rm": "remove containers",
     "logs": "print what a container has written",
     "wait": "wait until containers end, and print their exit status",
+    "cp": "copy files between a container and the host",
+    "diff": "show what a container has changed in its image's files",
+    "commit": "create an image from a container's changes",
+    "export": "write a container's files as a tar archive",
     "port": "list the published ports of a container",
     "network": "create, list, inspect and remove networks; connect containers",
     "inspect": "print all about containers and images as JSON",
     "images": "list images",
+    "import": "create an image from a tar archive of files",
     "image": "assemble or list images",
     "volume": "create, list, inspect and remove volumes",
     "container": "the container verbs by their long names",
@@ -45,8 +50,8 @@ VERBS = {
 
 GROUPS = (
     ("Specs", "validate plan apply drift status delete schema explain"),
-    ("Containers", "run create start stop kill ps rm logs wait port inspect"),
-    ("Images", "images image"),
+    ("Containers", "run create start stop kill ps rm logs wait cp diff commit export port inspect"),
+    ("Images", "images import image"),
     ("Volumes", "volume"),
     ("Networks", "network"),
     ("Tests", "check test report"),
@@ -60,7 +65,13 @@ LONG_NAMES = {
         "prune": "prune:containers",
         **{verb: verb for verb in GROUPS[1][1].split()},
     },
-    "image": {"ls": "images", "list": "images", "inspect": "inspect", "assemble": "image"},
+    "image": {
+        "ls": "images",
+        "list": "images",
+        "inspect": "inspect",
+        "assemble": "image",
+        "import": "commit:import_",
+    },
     "volume": {
         **{verb: f"volume:{verb}" for verb in ("create", "inspect", "ls", "prune", "rm")},
         "list": "volume:ls",
@@ -136,6 +147,8 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
         if rest[0] not in LONG_NAMES[verb]:
             raise _unknown(f"{verb} {rest[0]}", rest[0], list(LONG_NAMES[verb]))
         return LONG_NAMES[verb][rest[0]], rest[1:]
+    if verb == "import":  # no module can have that name
+        return "commit:import_", rest
     if verb not in VERBS:
         raise _unknown(verb, verb, list(VERBS))
     return verb, rest

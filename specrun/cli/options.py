@@ -103,9 +103,11 @@ class HelpWanted(Exception):
 class Parsed:
     """The values of the options by key, and the arguments that are no options."""
 
-    def __init__(self, values: dict[str, Any], arguments: list[str]) -> None:
+    def __init__(self, values: dict[str, Any], arguments: list[str], given: set[str]) -> None:
         self.values = values
         self.arguments = arguments
+        self.given = given
+        """The keys of the options that were given, if only an empty text."""
 
     def __getattr__(self, key: str) -> Any:
         try:
@@ -121,6 +123,7 @@ class _Parser:
         self.by_name = {name: option for option in command.options for name in option.names}
         self.values = {option.key: option.default() for option in command.options}
         self.arguments: list[str] = []
+        self.given: set[str] = set()
 
     def run(self) -> Parsed:
         while self.left:
@@ -137,7 +140,7 @@ class _Parser:
                 if not self.command.interspersed:
                     self.arguments += self.left
                     break
-        return Parsed(self.values, self.arguments)
+        return Parsed(self.values, self.arguments, self.given)
 
     def _long(self, word: str) -> None:
         name, equals, value = word.partition("=")
@@ -147,6 +150,7 @@ class _Parser:
         if option is None:
             raise self._unknown(name, f"unknown flag: {name}")
         if option.kind == "flag":
+            self.given.add(option.key)
             self.values[option.key] = self._boolean(name, value) if equals else True
         elif equals:
             self._store(option, name, value)
@@ -165,6 +169,7 @@ class _Parser:
                     raise HelpWanted(self.command.help())
                 raise self._unknown(name, f"unknown shorthand flag: '{name[1]}' in {word}")
             if option.kind == "flag":
+                self.given.add(option.key)
                 if letters.startswith("="):
                     self.values[option.key] = self._boolean(name, letters[1:])
                     return
@@ -179,6 +184,7 @@ class _Parser:
             return
 
     def _store(self, option: Option, name: str, value: str) -> None:
+        self.given.add(option.key)
         if option.kind == "list":
             self.values[option.key] = [*self.values[option.key], value]
         elif option.kind == "number":

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 def mend(root: Root) -> None:
     """Bring the records, the names and the control groups of this root to a state that is true."""
     groups = existing(bundle.cgroup_prefix(root))
+    if any(entry.startswith("frozen.") for entry in _listing(root.lock(""))):
+        from specrun.engine.commit import thaw_abandoned
+
+        thaw_abandoned(root)
     for entry in _listing(root.containers):
         _mend_container(root, entry)
     present = {entry.lstrip(".") for entry in _listing(root.containers)}

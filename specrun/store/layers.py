@@ -213,7 +213,7 @@ def unpack(chunks: Iterable[bytes], target: str, diff_id: str | None = None) -> 
     umask = os.umask(0)
     try:
         with Fd(os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as root:
-            found = _Unpacker(root.number).run(source)
+            found = Unpacker(root.number).run(source)
     finally:
         os.umask(umask)
     source.drain()
@@ -222,7 +222,9 @@ def unpack(chunks: Iterable[bytes], target: str, diff_id: str | None = None) -> 
     return found
 
 
-class _Unpacker:
+class Unpacker:
+    """Places the members of an archive below the folder of descriptor `root`."""
+
     def __init__(self, root: int) -> None:
         self.root = root
         self.device = os.fstat(root).st_dev
@@ -234,6 +236,7 @@ class _Unpacker:
         """The folder of the last member, held open: most members follow others of their folder."""
 
     def run(self, source: Source) -> Unpacked:
+        """Place all of them. Raises BadArchive."""
         count = 0
         try:
             for entry in tar.read(source):

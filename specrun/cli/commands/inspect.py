@@ -257,7 +257,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         "RepoTags": [reference.familiar for reference in references],
         "RepoDigests": sorted({f"{reference.familiar_name}@{image.manifest_digest}" for reference in references}),
         "Parent": "",
-        "Comment": "",
+        "Comment": (image.config.get("history") or [{}])[-1].get("comment", ""),
         "Created": image.created,
         "Author": image.config.get("author", ""),
         "Config": image.config.get("config", {}),

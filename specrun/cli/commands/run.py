@@ -152,7 +152,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         image,
         name=options.name.removeprefix("/"),
         command=command or None,
-        entrypoint=[options.entrypoint] if options.entrypoint else None,
+        entrypoint=[options.entrypoint] if options.entrypoint else [] if "entrypoint" in options.given else None,
         env=environment(options.env_file, options.env),
         workdir=options.workdir,
         user=options.user,
