@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from specrun.oci.digest import of
 from specrun.oci.reference import Reference
 from specrun.paths import open_root
-from specrun.store.compression import compress
-from specrun.store.images import LAYER_GZIP, ImageStore
+from specrun.store.images import ImageStore
+from specrun.store.layers import store_archive
 from specrun.store.packing import Packer
 from tests.support.host import Host
 
@@ -32,13 +31,15 @@ def spoiled(
             (tree / path).symlink_to(text)
         if fill is not None:
             fill(tree)
-        plain = b"".join(Packer(str(tree), time=0, owned_by_root=True))
-    store = ImageStore(open_root(str(host.root)))
-    digest, size = store.blobs.put_stream(compress([plain]))
-    document = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Cmd": ["sh"], **config},
-        "rootfs": {"type": "layers", "diff_ids": [of(plain)]},
-    }
-    store.add([(digest, size, LAYER_GZIP)], document, [Reference.parse(name)], size=len(plain))
+        store = ImageStore(open_root(str(host.root)))
+        with store.adding():
+            packer = Packer(str(tree), time=0, owned_by_root=True)
+            stored = store_archive(store.blobs, packer)
+            stored.content_size = packer.content_size
+            document = {
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {"Cmd": ["sh"], **config},
+                "rootfs": {"type": "layers", "diff_ids": [stored.diff_id]},
+            }
+            store.add([stored], document, [Reference.parse(name)])
