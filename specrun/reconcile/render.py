@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from specrun.reconcile.changes import Action, Change, Plan
+from specrun.reconcile.policy import Finding
 
 _COLOURS = {Action.CREATE: "32", Action.UPDATE: "33", Action.REPLACE: "35", Action.DELETE: "31", Action.KEEP: "2"}
 
@@ -42,6 +43,16 @@ def _value(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
         return value[:12]  # a digest
     return json.dumps(value, ensure_ascii=False)
+
+
+def policy(findings: list[Finding]) -> str:
+    """What the policy has to say, a line for each finding."""
+    if not findings:
+        return ""
+    waived = sum(bool(one.waived) for one in findings)
+    count = len(findings)
+    head = f"policy: {count} finding{'s' if count != 1 else ''}, {waived} waived"
+    return "\n".join([head, *(f"  {one.line()}" for one in findings)]) + "\n"
 
 
 def summary(plan: Plan) -> str:

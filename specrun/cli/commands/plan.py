@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from specrun.cli.commands.specs import FORMATS, call_of, command, guarded, specs_of
@@ -10,6 +11,7 @@ from specrun.cli.options import Option, Parsed
 from specrun.errors import UsageError
 from specrun.paths import peek_root
 from specrun.reconcile import render
+from specrun.reconcile.policy import findings
 from specrun.reconcile.session import Choice, look
 
 CHOICE = [
@@ -20,7 +22,11 @@ COMMAND = command(
     "plan",
     "Show what apply would change, and why. Exits with 0 for no change, 2 for changes, 1 for an error.",
     ["plan specs/workshop/01-hello-world.yaml", "plan -o web.plan web.yaml && specrun apply web.plan"],
-    [*CHOICE, Option("-o --out", "value", "Save the plan, for `specrun apply FILE`", "file")],
+    [
+        *CHOICE,
+        Option("-o --out", "value", "Save the plan, for `specrun apply FILE`", "file"),
+        Option("--strict", "flag", "Exit with 1 when a rule of the policy is broken without a waiver"),
+    ],
 )
 
 
@@ -37,9 +43,14 @@ def run(arguments: list[str], context: Context) -> int:
             from specrun.reconcile import saved
 
             saved.save(options.out, session, {**call, "target": options.target, "prune": options.prune})
+        found = findings(session.specs, date.today())
         if not quiet:
             context.out(render.text(session.plan, colour=render.use_colour(1)))
-        return (2 if session.plan.needed else 0), render.document(session.plan)
+            context.out(render.policy(found))
+        document = {**render.document(session.plan), "findings": [one.document() for one in found]}
+        if options.strict and any(not one.waived for one in found):
+            return 1, document
+        return (2 if session.plan.needed else 0), document
 
     return guarded(COMMAND, arguments, context, action)
 

@@ -52,7 +52,7 @@ def unsupported(spec: ProcessSpec) -> list[Path]:
     found: list[Path] = []
     for name in sorted(spec.model_fields_set):
         value = getattr(spec, name)
-        if name in OURS or value == type(spec).model_fields[name].default:
+        if name in OURS or not value:
             continue
         if name in ("security", "resources"):
             found += _unsupported_within(name, value, known)

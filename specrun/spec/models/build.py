@@ -18,16 +18,20 @@ class BuildSpec(Model):
     context: str = Field(default=".", description="The folder whose files COPY takes, beside the spec.")
     dockerfile: str | None = Field(default=None, description="The file, inside the context; Dockerfile by default.")
     dockerfileInline: str | None = Field(default=None, description="The text of the Dockerfile itself.")
-    args: Environment = Field(default={}, description="Build arguments.")
-    secrets: dict[str, Name] = Field(default={}, description="Id of RUN --mount=type=secret -> name of a Secret.")
-    contexts: dict[str, str] = Field(default={}, description="Named contexts for COPY --from: folder or image.")
+    args: Environment = Field(default_factory=dict, description="Build arguments.")
+    secrets: dict[str, Name] = Field(
+        default_factory=dict, description="Id of RUN --mount=type=secret -> name of a Secret."
+    )
+    contexts: dict[str, str] = Field(
+        default_factory=dict, description="Named contexts for COPY --from: folder or image."
+    )
     target: str | None = Field(default=None, description="The stage to stop at.")
     platforms: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None, description="os/architecture; those that can't run on this host are refused."
     )
-    labels: Labels = Field(default={}, description="Labels of the image.")
+    labels: Labels = Field(default_factory=dict, description="Labels of the image.")
     network: Literal["default", "none", "host"] | None = Field(default=None, description="The network of RUN steps.")
     noCache: bool = Field(default=False, description="Use no cached step.")
-    cacheFrom: list[str] = Field(default=[], description="Where cached steps are taken from.")
-    cacheTo: list[str] = Field(default=[], description="Where cached steps are put.")
+    cacheFrom: list[str] = Field(default_factory=list, description="Where cached steps are taken from.")
+    cacheTo: list[str] = Field(default_factory=list, description="Where cached steps are put.")
     pull: bool = Field(default=False, description="Look for newer base images.")

@@ -75,7 +75,7 @@ class RunSubject(Model):
     command: Texts | None = Field(
         default=None, description="The program and its arguments; the image's own by default."
     )
-    env: Environment = Field(default={}, description="Environment variables.")
+    env: Environment = Field(default_factory=dict, description="Environment variables.")
     user: str | None = Field(default=None, description="As whom, as user or user:group.")
     network: str = Field(default="none", description="The network: none unless it says otherwise.")
 

@@ -21,10 +21,10 @@ class ImageConfig(Model):
 
     cmd: Command | None = Field(default=None, description="The default command.")
     entrypoint: Command | None = Field(default=None, description="What stands in front of every command.")
-    env: Environment = Field(default={}, description="Environment variables.")
+    env: Environment = Field(default_factory=dict, description="Environment variables.")
     workingDir: AbsolutePath | None = Field(default=None, description="The working directory.")
     user: str | None = Field(default=None, description="The user: name or number, with :group if wanted.")
-    labels: Labels = Field(default={}, description="Labels of the image.")
+    labels: Labels = Field(default_factory=dict, description="Labels of the image.")
 
 
 class Pull(Model):
@@ -51,5 +51,5 @@ class ImageSpec(Model):
         default=None, description="A root file system as a tar archive: a file, beside the spec."
     )
     config: ImageConfig = Field(
-        default=ImageConfig(), description="Defaults for its containers, of an assembled or imported image."
+        default_factory=ImageConfig, description="Defaults for its containers, of an assembled or imported image."
     )

@@ -33,11 +33,11 @@ class Metadata(Model):
     """What every object has."""
 
     name: Name = Field(description="Unique within the kind; containers and jobs are called so.")
-    labels: Labels = Field(default={}, description="Shown by inspect, and used by filters.")
+    labels: Labels = Field(default_factory=dict, description="Shown by inspect, and used by filters.")
     profiles: Texts | None = Field(
         default=None, description="The object is there only when one of these is chosen with --profile."
     )
-    waivers: list[Waiver] = Field(default=[], description="Rules of the policy that this object may break.")
+    waivers: list[Waiver] = Field(default_factory=list, description="Rules of the policy that this object may break.")
 
 
 class Envelope(Model):

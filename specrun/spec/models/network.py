@@ -20,7 +20,7 @@ class Pool(Model):
 class Ipam(Model):
     """Where its addresses come from."""
 
-    config: list[Pool] = Field(default=[], description="The ranges; a free one is chosen by default.")
+    config: list[Pool] = Field(default_factory=list, description="The ranges; a free one is chosen by default.")
 
 
 class NetworkSpec(Model):
@@ -29,6 +29,8 @@ class NetworkSpec(Model):
     driver: Literal["bridge", "macvlan"] = Field(default="bridge", description="How containers are joined.")
     internal: bool = Field(default=False, description="No way out of it.")
     enableIPv6: bool = Field(default=False, description="IPv6 as well.")
-    ipam: Ipam = Field(default=Ipam(), description="Where its addresses come from.")
+    ipam: Ipam = Field(default_factory=Ipam, description="Where its addresses come from.")
     mtu: int | None = Field(default=None, ge=68, le=65535, description="The largest packet, in bytes.")
-    options: dict[str, str] = Field(default={}, description="The driver's options (docker network create -o).")
+    options: dict[str, str] = Field(
+        default_factory=dict, description="The driver's options (docker network create -o)."
+    )

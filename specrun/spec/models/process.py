@@ -204,7 +204,7 @@ class Attachment(Model):
     """A network that the container joins. In short: its name."""
 
     name: str = Field(min_length=1, description="A Network of these specs, or bridge.")
-    aliases: list[str] = Field(default=[], description="More names that it answers to.")
+    aliases: list[str] = Field(default_factory=list, description="More names that it answers to.")
     ipv4Address: Address | None = Field(default=None, description="Its address; a free one by default.")
     ipv6Address: Address | None = Field(default=None, description="Its IPv6 address.")
     macAddress: Mac | None = Field(default=None, description="Its MAC address.")
@@ -228,8 +228,8 @@ class Reservations(Model):
 class Resources(Model):
     """What it may use."""
 
-    limits: Limits = Field(default=Limits(), description="What it may use at most.")
-    reservations: Reservations = Field(default=Reservations(), description="What it is meant to have.")
+    limits: Limits = Field(default_factory=Limits, description="What it may use at most.")
+    reservations: Reservations = Field(default_factory=Reservations, description="What it is meant to have.")
     cpuShares: int | None = Field(default=None, ge=2, le=262144, description="Its weight among others; 1024 is usual.")
     cpuset: str | None = Field(default=None, pattern="^[0-9,-]+$", description="The processors it may use, as 0-3,5.")
 
@@ -237,22 +237,22 @@ class Resources(Model):
 class Capabilities(Model):
     """Parts of root's power."""
 
-    add: list[str] = Field(default=[], description="Given beyond the default, as NET_ADMIN; ALL for all.")
-    drop: list[str] = Field(default=[], description="Taken away from the default; ALL for all.")
+    add: list[str] = Field(default_factory=list, description="Given beyond the default, as NET_ADMIN; ALL for all.")
+    drop: list[str] = Field(default_factory=list, description="Taken away from the default; ALL for all.")
 
 
 class Security(Model):
     """As whom it runs, and what it may do."""
 
     user: str | None = Field(default=None, description="The user: name or number, with :group if wanted.")
-    groups: list[str] = Field(default=[], description="More groups.")
+    groups: list[str] = Field(default_factory=list, description="More groups.")
     privileged: bool = Field(default=False, description="Hardly isolated: all capabilities and devices.")
-    capabilities: Capabilities = Field(default=Capabilities(), description="Parts of root's power.")
+    capabilities: Capabilities = Field(default_factory=Capabilities, description="Parts of root's power.")
     readOnlyRootFilesystem: bool = Field(default=False, description="Nothing of the image may be written to.")
     noNewPrivileges: bool | None = Field(default=None, description="setuid programs gain nothing.")
     seccomp: str | None = Field(default=None, description="unconfined, or a profile: a file beside the spec.")
     userns: Literal["host", "private"] | None = Field(default=None, description="A user namespace of its own.")
-    options: list[str] = Field(default=[], description="More of Docker's --security-opt.")
+    options: list[str] = Field(default_factory=list, description="More of Docker's --security-opt.")
 
 
 class Healthcheck(Model):
@@ -279,9 +279,9 @@ class Logging(Model):
 class Dns(Model):
     """Whom it asks for names."""
 
-    servers: list[Address] = Field(default=[], description="Servers.")
-    search: list[str] = Field(default=[], description="Domains that short names are looked for in.")
-    options: list[str] = Field(default=[], description="Options of the resolver.")
+    servers: list[Address] = Field(default_factory=list, description="Servers.")
+    search: list[str] = Field(default_factory=list, description="Domains that short names are looked for in.")
+    options: list[str] = Field(default_factory=list, description="Options of the resolver.")
 
 
 class Ulimit(Model):
@@ -338,42 +338,46 @@ class ProcessSpec(Model):
     command: Command | None = Field(default=None, description="Replaces the image's command (Docker's CMD).")
     entrypoint: Command | None = Field(default=None, description="Replaces the image's entrypoint, and its command.")
     workingDir: AbsolutePath | None = Field(default=None, description="The working directory.")
-    env: Environment = Field(default={}, description="Environment variables, over the image's.")
-    envFiles: list[str] = Field(default=[], description="Files of variables, beside the spec; env goes over them.")
+    env: Environment = Field(default_factory=dict, description="Environment variables, over the image's.")
+    envFiles: list[str] = Field(
+        default_factory=list, description="Files of variables, beside the spec; env goes over them."
+    )
     hostname: str | None = Field(default=None, description="The host name; the id's first 12 digits by default.")
     domainname: str | None = Field(default=None, description="The domain name.")
     network: str | None = Field(default=None, min_length=1, description=f"{_NETWORK}; bridge by default.")
     networks: list[Annotated[Attachment, BeforeValidator(_attachment, json_schema_input_type=_TEXT | Attachment)]] = (
-        Field(default=[], description="The networks that it joins, instead of `network`.")
+        Field(default_factory=list, description="The networks that it joins, instead of `network`.")
     )
     ports: list[Annotated[Port, BeforeValidator(_port, json_schema_input_type=PortNumber | _SHORT_PORT | Port)]] = (
-        Field(default=[], description="Published ports.")
+        Field(default_factory=list, description="Published ports.")
     )
     expose: list[Annotated[str, Field(pattern="^[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp))?$")]] = Field(
-        default=[], description="Ports that it listens on, without being published."
+        default_factory=list, description="Ports that it listens on, without being published."
     )
-    extraHosts: dict[str, str] = Field(default={}, description="Host name -> address, for its /etc/hosts.")
-    dns: Dns = Field(default=Dns(), description="Whom it asks for names.")
+    extraHosts: dict[str, str] = Field(default_factory=dict, description="Host name -> address, for its /etc/hosts.")
+    dns: Dns = Field(default_factory=Dns, description="Whom it asks for names.")
     volumes: list[Annotated[Mount, BeforeValidator(_volume, json_schema_input_type=_SHORT_VOLUME | Mount)]] = Field(
-        default=[], description="Files that come from elsewhere."
+        default_factory=list, description="Files that come from elsewhere."
     )
-    volumesFrom: list[str] = Field(default=[], description="Containers whose volumes it has too, with :ro if wanted.")
+    volumesFrom: list[str] = Field(
+        default_factory=list, description="Containers whose volumes it has too, with :ro if wanted."
+    )
     secrets: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=Name | FileMount)]] = Field(
-        default=[], description="Secrets as files, below /run/secrets by default."
+        default_factory=list, description="Secrets as files, below /run/secrets by default."
     )
     configs: list[Annotated[FileMount, BeforeValidator(_file, json_schema_input_type=Name | FileMount)]] = Field(
-        default=[], description="Configs as files."
+        default_factory=list, description="Configs as files."
     )
-    resources: Resources = Field(default=Resources(), description="What it may use.")
+    resources: Resources = Field(default_factory=Resources, description="What it may use.")
     ulimits: dict[str, Annotated[Ulimit, BeforeValidator(_ulimit, json_schema_input_type=_LIMIT | Ulimit)]] = Field(
-        default={}, description="Limits of its processes, as nofile."
+        default_factory=dict, description="Limits of its processes, as nofile."
     )
-    sysctls: dict[str, str] = Field(default={}, description="Kernel parameters of its namespaces.")
+    sysctls: dict[str, str] = Field(default_factory=dict, description="Kernel parameters of its namespaces.")
     shmSize: Bytes | None = Field(default=None, description="The size of /dev/shm, as 64m.")
     devices: list[Annotated[Device, BeforeValidator(_device, json_schema_input_type=AbsolutePath | Device)]] = Field(
-        default=[], description="Devices of the host."
+        default_factory=list, description="Devices of the host."
     )
-    security: Security = Field(default=Security(), description="As whom it runs, and what it may do.")
+    security: Security = Field(default_factory=Security, description="As whom it runs, and what it may do.")
     pid: str | None = Field(default=None, description="host, or container:NAME, instead of a namespace of its own.")
     ipc: str | None = Field(default=None, description="host, private, shareable or container:NAME.")
     uts: Literal["host"] | None = Field(default=None, description="host instead of a namespace of its own.")
@@ -388,9 +392,9 @@ class ProcessSpec(Model):
     stopTimeout: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Seconds until it is killed; 10 by default."
     )
-    logging: Logging = Field(default=Logging(), description="How much of its output is kept.")
+    logging: Logging = Field(default_factory=Logging, description="How much of its output is kept.")
     platform: str | None = Field(default=None, description="os/architecture; refused where it can't run.")
-    dependsOn: list[Dependency] = Field(default=[], description="What must be there first.")
+    dependsOn: list[Dependency] = Field(default_factory=list, description="What must be there first.")
 
 
 class ContainerSpec(ProcessSpec):
@@ -404,7 +408,7 @@ class ContainerSpec(ProcessSpec):
         default=None, description="What `apply --watch` does with it when it is unhealthy."
     )
     reload: Reload | None = Field(default=None, description="A signal instead of a replacement for changed files.")
-    update: Update = Field(default=Update(), description="How it is replaced.")
+    update: Update = Field(default_factory=Update, description="How it is replaced.")
 
 
 class JobSpec(ProcessSpec):

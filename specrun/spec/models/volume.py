@@ -14,4 +14,4 @@ class VolumeSpec(Model):
 
     driver: Literal["local"] = Field(default="local", description="What keeps the files.")
     keep: bool = Field(default=True, description="Its files stay when the object is deleted from the specs.")
-    options: dict[str, str] = Field(default={}, description="The driver's options: type, device, o.")
+    options: dict[str, str] = Field(default_factory=dict, description="The driver's options: type, device, o.")
