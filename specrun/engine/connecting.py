@@ -131,3 +131,17 @@ def _edit_hosts(directory: str, change: Any) -> None:
 def _tell(engine: Engine, network: Network, container: Container, action: str) -> None:
     attributes = {"container": container.id, "name": network.name, "type": network.driver}
     events.emit(engine.root, "network", action, network.id, attributes=attributes)
+
+
+def hand_over(engine: Engine, old: Container, new: Container, ports: dict[str, list[dict[str, str]]]) -> None:
+    """Let `new` publish these ports in the place of `old`, so that no connection is lost. Raises PortTaken."""
+    from specrun.network import joining
+
+    wishes = networking.load_wishes(new.directory)
+    networks = [engine.networks.get(wish["network"]) for wish in wishes]
+    with engine.changing(old), engine.changing(new):
+        known = state.load(new.directory)
+        joining.hand_over(engine.root, old.directory, new.directory, ports, known.monitor_pid, networks)
+        for container, bindings in ((old, {}), (new, ports)):
+            container.record.host_config["PortBindings"] = bindings
+            container.record.save(container.directory, durable=True)

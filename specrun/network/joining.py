@@ -446,3 +446,35 @@ def _route(namespace: links.Namespace, endpoints: list[dict[str, Any]]) -> None:
             if leading:
                 chosen = leading[0][1]
                 links.set_default_route(kernel, links.index_of(chosen["inner"]), chosen[key])
+
+
+def hand_over(
+    root: Root, old: str, new: str, bindings: dict[str, list[dict[str, str]]], monitor: int, networks: list[Network]
+) -> None:
+    """Let what the container in folder `old` publishes lead to the one in `new`, in one transaction of the kernel.
+
+    Connections that exist stay with the old one; of new ones, none finds nobody. Raises PortTaken for further ports.
+    """
+    store = NetworkStore(root)
+    with store.lock(shared=True):
+        leaving, coming = attachment.load(old), attachment.load(new)
+        if leaving is None or coming is None:
+            return
+        before = [Publication(**one) for one in leaving["published"]]
+        wanted = _with_known_ports(bindings, before)
+        attachment.stop_holders(leaving["holders"])
+        leaving["holders"] = []
+        try:
+            held = ports.hold(root, wanted, _publish_at(networks))
+        except BaseException:
+            _hold_again(root, old, leaving, before, monitor)
+            raise
+        try:
+            _publish(root, coming, held, monitor)
+            after = [Publication(**one) for one in coming["published"]]
+            _apply(rules.without_container(root, [], before) + rules.of_container(root, [], after))
+            leaving["published"] = []
+            _save(root, new, coming)
+            _save(root, old, leaving)
+        finally:
+            ports.close(held)

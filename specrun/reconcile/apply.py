@@ -18,6 +18,7 @@ from specrun.reconcile.kinds import TABLE, kind_of
 from specrun.reconcile.kinds.base import Output, Task, View, new_token
 from specrun.reconcile.kinds.process import await_condition
 from specrun.reconcile.project import Entry, Journal, Project
+from specrun.reconcile.rolling import RolledBack
 from specrun.reconcile.workers import Pool
 from specrun.spec.loader import Resource
 from specrun.spec.models import ContainerSpec
@@ -56,6 +57,8 @@ class Applier:
         self.timeout = timeout
         self.entries: dict[str, Entry] = {}
         """What the record is to say when the change has been made."""
+        self.before: dict[str, Entry] = {}
+        """What it said before, of what is replaced."""
         self.done: list[str] = []
 
     def apply(self, plan: Plan) -> int:
@@ -84,6 +87,8 @@ class Applier:
         """The new entry of an object: an update keeps its token, everything else has a new one."""
         resource = self.view.specs.resources[change.key]
         old = self.view.record.entries.get(change.key)
+        if old:
+            self.before[change.key] = old
         inputs = self.observed.inputs.get(change.key, {})
         if old and change.action is Action.UPDATE:
             return replace(old, values=resource.values, inputs=inputs, made=True)
@@ -119,6 +124,8 @@ class Applier:
                 result = pool.next()
                 if "error" in result:
                     failure = failure or result
+                    if result["status"] == RolledBack.exit_status:
+                        self._restore(result["key"], journal)
                     continue
                 self._finish(changes[result["key"]], result, journal)
                 for before in waiting.values():
@@ -163,6 +170,10 @@ class Applier:
         journal.done(replace(self.entries[change.key], earlier=[], made=True))
         self.output.news(f"{change.action.value} {change.key}   {change.action.past}")
 
+    def _restore(self, key: str, journal: Journal) -> None:
+        """What was rolled back is as the record said before."""
+        journal.done(self.before[key])
+
     def _fail(self, failure: dict[str, Any], total: int) -> None:
         key = failure["key"]
         resource = self.view.specs.resources.get(key)
@@ -171,6 +182,7 @@ class Applier:
             hint=failure["hint"] or f"{len(self.done)} of {total} changes were made",
             place=resource.place("spec") if resource else None,
         )
+        error.exit_status = failure["status"] if failure["status"] == RolledBack.exit_status else 1
         raise error
 
     def wait(self) -> None:

@@ -42,9 +42,9 @@ def killed_at(host: Host, call: str, number: int, spec: str) -> bool:
         env=host.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        return tracer.wait(8) != 0
+        return tracer.wait(6) != 0
     except subprocess.TimeoutExpired:
-        tracer.terminate()
+        tracer.kill()  # its tracees go on without it
         tracer.wait(10)
         return False
 

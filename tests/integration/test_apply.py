@@ -163,3 +163,40 @@ def test_dependencies_come_first(host: Host, tmp_path: Path) -> None:
     text = job("[echo, second]", "b", "  dependsOn: [{job: a}]\n") + job("[echo, first]", "a")
     lines = host.ok("apply", write(tmp_path, text)).splitlines()
     assert lines.index("first") < lines.index("second")
+
+
+def test_security_of_a_job(host: Host, tmp_path: Path) -> None:
+    more = "  network: none\n  security: {readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}\n"
+    text = job("[sh, -c, 'grep CapEff /proc/1/status; touch /file || echo read-only']", more=more)
+    done = host.ok("apply", write(tmp_path, text))
+    assert "CapEff:\t0000000000000000" in done
+    assert "\nread-only\n" in done
+
+
+def test_a_saved_plan_is_applied_as_it_was_or_refused(host: Host, tmp_path: Path) -> None:
+    spec, saved = write(tmp_path, job()), str(tmp_path / "saved.plan")
+    assert host.run("plan", spec, "-o", saved).returncode == 2
+    assert "\nhi\n" in host.ok("apply", saved)
+    done = host.run("apply", saved)
+    assert done.returncode == 1
+    assert b'job/one: found.state was absent and is "exited"' in done.stderr
+    host.run("plan", spec, "-o", saved)
+    write(tmp_path, job("[echo, ho]"))
+    done = host.run("apply", saved)
+    assert b'job/one: spec.command[1] was "hi" and is "ho"' in done.stderr
+    assert host.run("plan", "-", "-o", saved, input=job().encode()).returncode == 1
+    assert host.run("plan", spec, "-o", "json").returncode == 125
+
+
+def test_targets_and_pruning(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job(name="a") + job(name="b", more="  dependsOn: [{job: a}]\n") + job(name="c"))
+    host.ok("apply", "--target", "job/b", spec)
+    assert sorted(host.ok("ps", "-a", "--format", "{{.Names}}").split()) == ["a", "b"]
+    host.ok("apply", "--parallel", "1", spec)
+    write(tmp_path, job(name="a"))
+    assert host.run("plan", spec).returncode == 0
+    plan = host.run("plan", "--prune", spec)
+    assert plan.returncode == 2
+    assert plan.stdout.count(b"delete   no longer in these specs") == 2
+    host.ok("apply", "--prune", spec)
+    assert host.ok("ps", "-a", "--format", "{{.Names}}") == "a\n"

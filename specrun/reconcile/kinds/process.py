@@ -11,7 +11,7 @@ from specrun.engine.containers import Container, ContainerNotFound
 from specrun.engine.logs import read_log
 from specrun.engine.settings import signal_number
 from specrun.errors import Conflict, SpecrunError
-from specrun.reconcile import repair
+from specrun.reconcile import repair, rolling
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.diff import Difference
 from specrun.reconcile.kinds import connect, given, request
@@ -176,6 +176,12 @@ class _Processes:
 
     def _run(self, task: Task) -> None:
         """Remove what is replaced, and start a new one."""
+        rolling.sweep(task.view, task.entry)
+        old = own_container(task.view, task.entry)
+        if old is not None and rolling.is_wanted(task, old):
+            rolling.replace(task, old)
+            given.forget(task.view.root, task.view.record.name, task.entry.name, task.entry.earlier)
+            return
         remove_own(task.view, task.entry)
         wanted = request.of(task)
         output = task.output if self.job else None
@@ -289,6 +295,7 @@ def remove_own(view: View, entry: Entry) -> bool:
     if container is not None:
         view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
         view.engine.remove(container, force=True)
+    rolling.sweep(view, entry)
     given.forget(view.root, view.record.name, entry.name, [entry.token, *entry.earlier])
     return container is not None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from specrun.engine.mountspec import MountRequest
 from specrun.engine.networking import NetworkRequest
 from specrun.engine.request import ContainerRequest
+from specrun.engine.security import SecurityRequest
 from specrun.network.joining import Wish
 from specrun.network.ports import parse_publish
 from specrun.reconcile.kinds import given
@@ -33,6 +34,16 @@ SLOTS: dict[str, str] = {
     "workingDir": "workdir",
     "hostname": "hostname",
     "security.user": "user",
+    "security.privileged": "security",
+    "security.capabilities": "security",
+    "security.readOnlyRootFilesystem": "security",
+    "security.noNewPrivileges": "security",
+    "security.seccomp": "security",
+    "security.options": "security",
+    "pid": "security",
+    "ipc": "security",
+    "uts": "security",
+    "cgroupns": "security",
     "stopSignal": "stop_signal",
     "stopTimeout": "stop_timeout",
     "volumes": "mounts",
@@ -89,6 +100,29 @@ def of(task: Task) -> ContainerRequest:
         stop_timeout=spec.stopTimeout,
         mounts=[*mounts, *given.mounts(task.view, resource, spec, task.entry.token)],
         volumes_from=spec.volumesFrom,
+        security=security_of(resource, spec),
+    )
+
+
+def security_of(resource: Resource, spec: ProcessSpec) -> SecurityRequest:
+    """What it may do, in the words of Docker's options."""
+    security = spec.security
+    options = list(security.options)
+    if security.noNewPrivileges is not None:
+        options.append(f"no-new-privileges={'true' if security.noNewPrivileges else 'false'}")
+    if security.seccomp:
+        profile = security.seccomp
+        options.append(f"seccomp={profile if profile == 'unconfined' else resource.path(profile)}")
+    return SecurityRequest(
+        capabilities_added=security.capabilities.add,
+        capabilities_dropped=security.capabilities.drop,
+        privileged=security.privileged,
+        options=options,
+        read_only=security.readOnlyRootFilesystem,
+        pid=spec.pid or "",
+        ipc=spec.ipc or "",
+        uts=spec.uts or "",
+        cgroup_namespace=spec.cgroupns or "",
     )
 
 
