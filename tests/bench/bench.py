@@ -51,7 +51,7 @@ def main() -> int:
         subprocess.run([COMMAND, "image", "assemble", "busybox"], env=ours, check=True, capture_output=True)
         theirs = None
         if shutil.which("dockerd"):
-            theirs = stack.enter_context(private_docker())
+            theirs = stack.enter_context(private_docker(rules=True))
             layer = next(path for path in Path(folder, "root/layers").glob("*/fs")) if _unpacked(ours) else None
             load = f"tar -C {layer} -c . | docker import -c 'CMD [\"sh\"]' - busybox:latest"
             subprocess.run(["sh", "-c", load], env=theirs, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""A dockerd of our own: its own socket, data and process ids, no network of its own, gone afterwards."""
+"""A dockerd of our own: its own socket, data, process ids and bridge, gone afterwards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,20 @@ from pathlib import Path
 
 
 @contextmanager
-def private_docker() -> Iterator[dict[str, str]]:
-    """Start it, and give the environment that reaches it. Raises RuntimeError when it does not answer in 60 s."""
+def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
+    """Start it, and give the environment that reaches it. Raises RuntimeError when it does not answer in 60 s.
+
+    Without `rules` it leaves the host's packet filter alone, and publishes ports by its proxy only.
+    """
     folder = tempfile.mkdtemp(prefix="srd-")
     before = set(os.listdir("/sys/class/net"))
+    saved = _Filter() if rules else None
+    bridge = _make_bridge()
+    filtering = "true" if rules else "false"
     socket = f"unix://{folder}/docker.sock"
     command = [
         "dockerd", "--host", socket, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
-        "--pidfile", f"{folder}/pid", "--bridge", "none", "--iptables=false", "--ip6tables=false",
+        "--pidfile", f"{folder}/pid", "--bridge", bridge, f"--iptables={filtering}", "--ip6tables=false",
         "--add-runtime", f"specrun={Path(sys.executable).with_name('specrun-runtime')}",
     ]  # fmt: skip
     environment = {**os.environ, "DOCKER_HOST": socket}
@@ -42,6 +48,38 @@ def private_docker() -> Iterator[dict[str, str]]:
         for link in set(os.listdir("/sys/class/net")) - before:
             subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
         _remove_groups()
+        if saved:
+            saved.restore()
+
+
+def _make_bridge() -> str:
+    """A bridge of a name and an address range that nobody else has."""
+    name = f"srd{os.getpid()}"
+    routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout
+    second = next(number for number in range(30, 16, -1) if f"172.{number}." not in routes)
+    for words in (["link", "add", name, "type", "bridge"], ["address", "add", f"172.{second}.0.1/16", "dev", name]):
+        subprocess.run(["ip", *words], check=True)
+    subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    return name
+
+
+class _Filter:
+    """The tables of iptables as they are now, to be put back."""
+
+    def __init__(self) -> None:
+        self._tables = self._listed()
+        self._rules = subprocess.run(["iptables-save"], capture_output=True, check=True).stdout
+
+    def _listed(self) -> set[str]:
+        listing = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        return {line for line in listing.splitlines() if line.startswith(("table ip ", "table ip6 "))}
+
+    def restore(self) -> None:
+        """Remove what was not there, and put back what was."""
+        for table in self._listed() - self._tables:
+            subprocess.run(["nft", "delete", *table.split()], check=True)
+        if self._tables:
+            subprocess.run(["iptables-restore"], input=self._rules, check=True)
 
 
 def _await(daemon: subprocess.Popen[bytes], environment: dict[str, str], log: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 from specrun.bdd.sentences import expect, given, then
@@ -18,6 +19,12 @@ def _(world: World, name: str, docstring: str) -> None:
 @given('an executable file "{name}" with')
 def _(world: World, name: str, docstring: str) -> None:
     _write(world, name, docstring, 0o755)
+
+
+@given("Python on the host")
+def _(world: World) -> None:
+    """The command `python`, which not every distribution has by this name."""
+    world.engine.command("python", sys.executable)
 
 
 @given("the workshop's files")
