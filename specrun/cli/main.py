@@ -43,6 +43,9 @@ VERBS = {
     "test": "run features on one or more engines, and report",
     "report": "write conformance reports from results",
     "events": "print what was and is done",
+    "info": "print what this host is, and what of ours is on it",
+    "system": "disk usage, and removal of what nobody needs",
+    "completion": "print a shell's completion of these commands",
     "doctor": "examine what this host can do",
     "version": "print the version",
 }
@@ -55,7 +58,7 @@ GROUPS = (
     ("Volumes", "volume"),
     ("Networks", "network"),
     ("Tests", "check test report"),
-    ("Other", "container events doctor version"),
+    ("Other", "container system events info doctor completion version"),
 )
 LONG_NAMES = {
     "container": {
@@ -64,14 +67,16 @@ LONG_NAMES = {
         "ps": "ps",
         "prune": "prune:containers",
         **{verb: verb for verb in GROUPS[1][1].split()},
+        "inspect": "inspect:container",
     },
     "image": {
         "ls": "images",
         "list": "images",
-        "inspect": "inspect",
+        "inspect": "inspect:image",
         "assemble": "image",
         "import": "commit:import_",
     },
+    "system": {"df": "system:df", "prune": "system:prune", "info": "info", "events": "events"},
     "volume": {
         **{verb: f"volume:{verb}" for verb in ("create", "inspect", "ls", "prune", "rm")},
         "list": "volume:ls",
@@ -124,12 +129,12 @@ def _dispatch(arguments: list[str]) -> int:
     if not words:
         os.write(1, _usage().encode())
         return 0
-    verb, rest = _verb(words)
     from importlib import import_module
 
     from specrun.cli.options import HelpWanted
 
     try:
+        verb, rest = _verb(words)
         module, _, function = verb.partition(":")
         action = getattr(import_module(f"specrun.cli.commands.{module}"), function or "run")
         status: int = action(rest, Context(root, debug))
@@ -143,7 +148,9 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
     verb, rest = words[0], words[1:]
     if verb in LONG_NAMES:
         if not rest or rest[0] in ("--help", "-h"):
-            raise _usage_error(f"specrun {verb} needs a verb: {', '.join(sorted(LONG_NAMES[verb]))}")
+            from specrun.cli.options import HelpWanted
+
+            raise HelpWanted(_group_usage(verb))
         if rest[0] not in LONG_NAMES[verb]:
             raise _unknown(f"{verb} {rest[0]}", rest[0], list(LONG_NAMES[verb]))
         return LONG_NAMES[verb][rest[0]], rest[1:]
@@ -168,6 +175,12 @@ def _usage_error(message: str) -> SpecrunError:
     from specrun.errors import UsageError
 
     return UsageError(message, hint="see 'specrun --help'")
+
+
+def _group_usage(group: str) -> str:
+    lines = [f"Usage:  specrun {group} COMMAND", "", f"{VERBS[group].capitalize()}.", "", "Commands:"]
+    lines += [f"  {verb}" for verb in sorted(LONG_NAMES[group])]
+    return "\n".join([*lines, "", f"`specrun {group} COMMAND --help` explains a command."]) + "\n"
 
 
 def _usage() -> str:

@@ -20,7 +20,9 @@ def parse(text: str, option: str) -> float:
     moment = _parse_time(text)
     if moment is None:
         hint = "expected a time as 2026-01-31T12:00:00Z, seconds since 1970, or a duration before now such as 1h30m"
-        raise UsageError(f'invalid value for "--{option}": {text}', hint=hint)
+        error = UsageError(f'invalid value for "--{option}": {text}', hint=hint)
+        error.exit_status = 1  # as Docker, whose daemon finds it
+        raise error
     return moment
 
 

@@ -53,6 +53,16 @@ def run(arguments: list[str], context: Context) -> int:
     return print_documents(options.arguments, find, options.format, context)
 
 
+def container(arguments: list[str], context: Context) -> int:
+    """`container inspect`: containers only."""
+    return run(["--type", "container", *arguments], context)
+
+
+def image(arguments: list[str], context: Context) -> int:
+    """`image inspect`: images only."""
+    return run(["--type", "image", *arguments], context)
+
+
 def print_documents(names: list[str], find: Callable[[str], dict[str, Any]], format: str, context: Context) -> int:
     """Print what `find` gives for each name, by `format` or as JSON; 1 when something was not found."""
     template = None
