@@ -26,6 +26,7 @@ VERBS = {
     "port": "list the published ports of a container",
     "network": "create, list, inspect and remove networks; connect containers",
     "inspect": "print all about containers and images as JSON",
+    "build": "build an image from a Dockerfile",
     "images": "list images",
     "import": "create an image from a tar archive of files",
     "image": "assemble or list images",
@@ -54,7 +55,7 @@ VERBS = {
 GROUPS = (
     ("Specs", "validate plan apply drift status delete schema explain"),
     ("Containers", "run create start stop kill ps rm logs wait cp diff commit export port inspect"),
-    ("Images", "images import image"),
+    ("Images", "build images import image"),
     ("Volumes", "volume"),
     ("Networks", "network"),
     ("Tests", "check test report"),
@@ -70,6 +71,7 @@ LONG_NAMES = {
         "inspect": "inspect:container",
     },
     "image": {
+        "build": "build",
         "ls": "images",
         "list": "images",
         "inspect": "inspect:image",

@@ -124,7 +124,7 @@ class ImageStore:
             if not os.path.exists(f"{path}/committed"):
                 self._unpack(image, index)
             paths.append(f"{path}/fs")
-        return paths[::-1]
+        return list(dict.fromkeys(paths[::-1]))  # of equal layers the topmost hides the others; overlayfs wants one
 
     def layers(self, image: Image) -> list[Layer]:
         """The image's layers, the lowest first; the content size of one that is not unpacked is given as 0."""

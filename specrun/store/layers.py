@@ -104,6 +104,9 @@ def keep_folder(root: Root, blobs: BlobStore, draft: Draft, packer: Packer, *, p
 
 def store_archive(blobs: BlobStore, archive: Iterable[bytes], *, plain: bool = False) -> Layer:
     """Store a tar archive as a layer's blob, compressed unless `plain`; the content size is not known yet (0)."""
+    if plain:
+        digest, size = blobs.put_stream(archive)
+        return Layer(digest, size, LAYER_TAR, digest, 0)
     state = digests.bulk()
 
     def hashed() -> Iterator[bytes]:
@@ -111,8 +114,8 @@ def store_archive(blobs: BlobStore, archive: Iterable[bytes], *, plain: bool = F
             state.update(part)
             yield part
 
-    digest, size = blobs.put_stream(hashed() if plain else compress(hashed()))
-    return Layer(digest, size, LAYER_TAR if plain else LAYER_GZIP, f"sha256:{state.hexdigest()}", 0)
+    digest, size = blobs.put_stream(compress(hashed()))
+    return Layer(digest, size, LAYER_GZIP, f"sha256:{state.hexdigest()}", 0)
 
 
 def content_size(root: Root, diff_id: str) -> int:
@@ -222,11 +225,24 @@ def unpack(chunks: Iterable[bytes], target: str, diff_id: str | None = None) -> 
     return found
 
 
+def unpack_into(chunks: Iterable[bytes], folder: int) -> Unpacked:
+    """Unpack a plain archive that is no layer over what the open `folder` holds.
+
+    A name that begins with `.wh.` is a name like any other. Raises BadArchive.
+    """
+    umask = os.umask(0)
+    try:
+        return Unpacker(folder, whiteouts=False).run(Source(chunks))
+    finally:
+        os.umask(umask)
+
+
 class Unpacker:
     """Places the members of an archive below the folder of descriptor `root`."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, whiteouts: bool = True) -> None:
         self.root = root
+        self.whiteouts = whiteouts
         self.device = os.fstat(root).st_dev
         self.folder_times: dict[str, int] = {}
         self.content_size = 0
@@ -273,7 +289,7 @@ class Unpacker:
             return
         name = parts[-1]
         parent = self._open_parent("/" + "/".join(parts[:-1]))
-        if name.startswith(WHITEOUT):
+        if self.whiteouts and name.startswith(WHITEOUT):
             self._whiteout(parent, name, entry)
             self._forget_parent()
         elif entry.kind == tar.REGULAR:

@@ -159,7 +159,7 @@ _APT = {
     'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n',
     "etc/apt/apt.conf.d/docker-gzip-indexes": 'Acquire::GzipIndexes "true";\n',
     "etc/apt/apt.conf.d/docker-no-languages": 'Acquire::Languages "none";\n',
-    "usr/sbin/policy-rc.d": "#!/bin/sh\n# There is no service manager: installing a package starts nothing.\nexit 101\n",
+    "usr/sbin/policy-rc.d": "#!/bin/sh\n# Without a service manager installing a package starts nothing.\nexit 101\n",
 }
 
 

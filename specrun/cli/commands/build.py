@@ -1,0 +1,202 @@
+"""`specrun build`: an image from a Dockerfile."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from specrun.cli.options import Command, Option
+from specrun.errors import SpecrunError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.build.executor import Result
+    from specrun.build.request import BuildRequest
+    from specrun.build.running import Secrets
+    from specrun.cli.context import Context
+    from specrun.cli.options import Parsed
+
+COMMAND = Command(
+    "build",
+    "[OPTIONS] PATH | -",
+    "Build an image from a Dockerfile.",
+    [
+        Option("--build-arg", "list", "Set build-time variables"),
+        Option("--build-context", "list", "Additional contexts (NAME=FOLDER or NAME=docker-image://IMAGE)"),
+        Option("--cache-from", "list", "Folders of an exported cache to take steps from"),
+        Option("--cache-to", "value", "Folder to export the cache to"),
+        Option("--check", "flag", "Only check the Dockerfile"),
+        Option("--explain", "flag", "Say for each step why it was found in the cache or not"),
+        Option("-f --file", "value", "Name of the Dockerfile (default PATH/Dockerfile)"),
+        Option("--force-rm", "flag", "Accepted: intermediate containers are always removed"),
+        Option("--iidfile", "value", "Write the image ID to the file"),
+        Option("--label", "list", "Set metadata for an image"),
+        Option("--metadata-file", "value", "Write the build's result as JSON to the file"),
+        Option("--network", "value", "Network of RUN steps: default, none, host or a network's name"),
+        Option("--no-cache", "flag", "Do not use the cache"),
+        Option("--on-error", "value", "What to do where a RUN step fails: shell opens one there"),
+        Option("--platform", "value", "Platform to build for; only this machine's"),
+        Option("--progress", "value", "Form of the output: auto or plain"),
+        Option("--pull", "flag", "Always attempt to pull a newer version of the base image"),
+        Option("-q --quiet", "flag", "Suppress the build output and print the image ID on success"),
+        Option("--rm", "flag", "Accepted: intermediate containers are always removed"),
+        Option("--secret", "list", "Secret for the build (id=NAME[,src=FILE|,env=VARIABLE])"),
+        Option("--ssh", "list", "SSH agent for the build (default or NAME[=SOCKET])"),
+        Option("-t --tag", "list", "Name and optionally a tag (name:tag)"),
+        Option("--target", "value", "Set the target build stage to build"),
+        Option("--verify", "flag", "Build twice without the cache and compare"),
+    ],
+    examples=["build -t hello .", "build --build-arg=VERSION=2 -t app:2 -f Dockerfile.app .", "build --check ."],
+    unsupported="--add-host --cgroup-parent --compress --cpu-period --cpu-quota -c --cpu-shares --cpuset-cpus "
+    "--cpuset-mems --disable-content-trust --isolation -m --memory --memory-swap --security-opt --shm-size --ulimit "
+    "--squash -o --output --load --push --builder --attest --sbom --provenance --allow --no-cache-filter",
+)
+
+
+def run(arguments: list[str], context: Context) -> int:
+    """Build an image; the exit status of a failed RUN step is its command's own."""
+    options = COMMAND.parse(arguments)
+    COMMAND.require(options, 1, 1)
+    if options.progress not in ("", "auto", "plain"):
+        raise UsageError(f"--progress {options.progress} is not supported", hint="auto or plain")
+    if options.on_error not in ("", "shell"):
+        raise UsageError(f"--on-error {options.on_error} is not supported", hint="shell")
+    request = request_of(options)
+    if options.check:
+        from specrun.build.lint import check_request
+
+        return check_request(request, context.out)
+    if options.verify:
+        from specrun.build.verify import verify
+
+        return verify(context.root(), request, context.out)
+    from specrun.build.executor import Build
+    from specrun.build.progress import Progress, Quiet
+
+    quiet = Quiet(lambda data: context.write(2, data))
+    progress = quiet if options.quiet else Progress(context.out, explain=options.explain)
+    build = Build(context.root(), request, progress)
+    build.shell_on_error = options.on_error == "shell"
+    result = build.run()
+    if options.quiet:
+        context.out(f"{result.id}\n")
+    else:
+        _tell(result, context)
+    _write_files(options, result)
+    return 0
+
+
+def _tell(result: Result, context: Context) -> None:
+    if result.unused_arguments:
+        context.out(f"[Warning] One or more build-args [{' '.join(result.unused_arguments)}] were not consumed\n")
+    context.out(f"Successfully built {result.id.removeprefix('sha256:')[:12]}\n")
+    for reference in result.references:
+        context.out(f"Successfully tagged {reference}\n")
+
+
+def _write_files(options: Parsed, result: Result) -> None:
+    from specrun.files import write_atomic
+
+    if options.iidfile:
+        write_atomic(options.iidfile, result.id.encode(), mode=0o644, durable=False)
+    if options.metadata_file:
+        document = {
+            "containerimage.config.digest": result.id,
+            "containerimage.digest": result.manifest_digest,
+            "image.name": ",".join(result.references),
+        }
+        write_atomic(options.metadata_file, json.dumps(document, indent=2).encode() + b"\n", mode=0o644, durable=False)
+
+
+def request_of(options: Parsed) -> BuildRequest:
+    """The request that the options describe."""
+    from specrun.build.request import BuildRequest
+
+    context = options.arguments[0]
+    text = None
+    if context == "-" or options.file == "-":
+        text = sys.stdin.buffer.read(4 << 20).decode("utf-8", "surrogateescape")
+        context = "" if context == "-" else context
+    if context.startswith(("http://", "https://", "git://", "git@", "ssh://")):
+        raise UsageError(f"a remote context is not supported: {context}", hint="clone it, or use ADD in the Dockerfile")
+    if context and not os.path.isdir(context):
+        error = SpecrunError(f'unable to prepare context: path "{context}" not found')
+        raise error
+    return BuildRequest(
+        context,
+        dockerfile="" if options.file == "-" else options.file,
+        text=text,
+        tags=options.tag,
+        arguments=dict(found for entry in options.build_arg if (found := _argument(entry))),
+        labels=dict(_pair(entry, "label") for entry in options.label),
+        target=options.target,
+        network=options.network or "default",
+        platform=options.platform,
+        pull=options.pull,
+        no_cache=options.no_cache,
+        cache_from=[_folder(entry) for entry in options.cache_from],
+        cache_to=_folder(options.cache_to) if options.cache_to else "",
+        contexts=dict(_pair(entry, "build context") for entry in options.build_context),
+        secrets=_secrets(options.secret, options.ssh),
+    )
+
+
+def _argument(entry: str) -> tuple[str, str] | None:
+    """`NAME=value`, or a bare NAME that takes this command's own value, and is no argument where it has none."""
+    name, equals, value = entry.partition("=")
+    if not name:
+        raise UsageError(f"invalid build argument: {entry!r}", hint="expected NAME=value")
+    if equals:
+        return name, value
+    return (name, os.environ[name]) if name in os.environ else None
+
+
+def _pair(entry: str, what: str) -> tuple[str, str]:
+    name, _, value = entry.partition("=")
+    if not name:
+        raise UsageError(f"invalid {what}: {entry!r}", hint="expected NAME=value")
+    return name, value
+
+
+def _folder(entry: str) -> str:
+    """A folder: its path, or `type=local,dest=PATH` as BuildKit writes it."""
+    if not entry.startswith("type="):
+        return entry
+    fields = dict(field.partition("=")[::2] for field in entry.split(","))
+    if fields["type"] != "local" or not (fields.get("dest") or fields.get("src")):
+        raise UsageError(
+            f"a cache of {entry!r} is not supported", hint="type=local,dest=FOLDER or type=local,src=FOLDER"
+        )
+    return fields.get("dest") or fields["src"]
+
+
+def _secrets(secrets: list[str], agents: list[str]) -> Secrets:
+    from specrun.build.running import Secrets
+
+    found: dict[str, bytes] = {}
+    for entry in secrets:
+        fields = dict(field.partition("=")[::2] for field in entry.split(","))
+        name = fields.get("id") or os.path.basename(fields.get("src") or fields.get("source") or "")
+        if unknown := set(fields) - {"id", "src", "source", "env", "type"}:
+            raise UsageError(f"unexpected key {sorted(unknown)[0]!r} in secret {entry!r}", hint="id=NAME,src=FILE")
+        if not name:
+            raise UsageError(f"invalid secret: {entry!r}", hint="expected id=NAME[,src=FILE|,env=VARIABLE]")
+        path = fields.get("src") or fields.get("source")
+        try:
+            if path:
+                with open(path, "rb") as file:
+                    found[name] = file.read(512 << 10)
+            elif (variable := fields.get("env") or name) in os.environ:
+                found[name] = os.environb[variable.encode()]
+            else:
+                raise UsageError(f"secret {name}: no file was given and ${variable} is not set")
+        except OSError as error:
+            raise UsageError(f"cannot read secret {name} from {path}: {error.strerror}") from error
+    sockets = {}
+    for entry in agents:
+        name, _, path = entry.partition("=")
+        sockets[name] = path or os.environ.get("SSH_AUTH_SOCK", "")
+        if not sockets[name]:
+            raise UsageError(f"ssh agent {name}: $SSH_AUTH_SOCK is not set", hint="--ssh NAME=SOCKET")
+    return Secrets(found, sockets)
