@@ -297,8 +297,9 @@ class Engine:
         record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"
         durable = not request.auto_remove
-        os.mkdir(hidden, 0o700)
-        owner = state.own(hidden)
+        with locked(self.root.lock("making"), shared=True):  # a mend in between would take it for a crash's
+            os.mkdir(hidden, 0o700)
+            owner = state.own(hidden)
         try:
             for folder in ("upper", "work", "rootfs"):
                 os.mkdir(f"{hidden}/{folder}", 0o755)

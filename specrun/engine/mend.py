@@ -12,7 +12,7 @@ import time
 from specrun import events
 from specrun.engine import bundle, networking, record
 from specrun.engine.volumes import VolumeStore
-from specrun.files import remove_tree
+from specrun.files import locked, remove_tree
 from specrun_runtime import state
 from specrun_runtime.cgroups import Cgroup, existing
 
@@ -55,7 +55,11 @@ def _mend_container(root: Root, entry: str) -> None:
                 return
         except (OSError, ValueError):
             pass  # no record that can be read: a crash, if nobody owns it
-    owner = state.take_over(directory)
+    if entry.startswith("."):
+        with locked(root.lock("making")):
+            owner = state.take_over(directory)
+    else:
+        owner = state.take_over(directory)
     if owner is None:
         return
     try:

@@ -12,7 +12,7 @@ from specrun.network import links, ports, rules
 from specrun.network.networks import DEFAULT, free_subnet
 from specrun.network.rules import Publication
 from specrun.network.subnets import Subnet
-from specrun_runtime import jsontext, netlink, nft
+from specrun_runtime import jsontext, netlink, nft, state
 from specrun_runtime.netlink import Netlink
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ def remake_rules(store: NetworkStore) -> None:
     """Make both tables anew from the records. The caller holds the lock alone."""
     root = store.root
     networks = [one for one in store.recorded() if one.driver == "bridge"]
-    records = [record for _, record in ports.records(root)]
+    records = [record for identity, record in ports.records(root) if _is_alive(root, identity)]
     endpoints = [endpoint for record in records for endpoint in record["endpoints"]]
     published = [Publication(**one) for record in records for one in record["published"]]
     try:
@@ -141,6 +141,11 @@ def remake_rules(store: NetworkStore) -> None:
         raise unfit("set the rules of networks", error) from error
     os.makedirs(root.run, mode=0o700, exist_ok=True)
     write_atomic(_fingerprint_path(root), fingerprint(root).encode(), durable=False)
+
+
+def _is_alive(root: Root, identity: str) -> bool:
+    """Whether somebody answers for the container: what the others hold is let go of by the next mend."""
+    return any(state.is_owned(f"{root.containers}/{entry}") for entry in (identity, f".{identity}"))
 
 
 def rules_are_ours(root: Root) -> bool:
