@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 
-from specrun_runtime import capabilities, hooks, jsontext, libc, rlimits, seccomp, terminal, users
+from specrun_runtime import capabilities, hooks, jsontext, libc, reaper, rlimits, seccomp, terminal, users
 from specrun_runtime.constants import (
     CLOSE_RANGE_CLOEXEC,
     IOPRIO_CLASS_SHIFT,
@@ -77,13 +77,17 @@ class Gate:
 class Body:
     """All that makes a process the one that was asked for, whether it is a container's first or joins later."""
 
-    __slots__ = ("filter", "gate", "hooks", "personality", "process", "streams", "user")
+    __slots__ = ("filter", "gate", "groups", "hooks", "personality", "process", "reaper", "streams", "user")
 
     def __init__(self, process: Process, streams: Streams, *, user: str | None = None) -> None:
         self.process = process
         self.streams = streams
         self.user = user
         """Docker's `--user`, to be looked up inside the image; None to take the numbers of `process`."""
+        self.groups: list[str] = []
+        """Docker's `--group-add`, to be looked up inside the image."""
+        self.reaper = False
+        """Whether a process of ours stays in front of the command (Docker's `--init`)."""
         self.filter: Filter | None = None
         self.gate: Gate | None = None
         self.hooks: list[Hook] = []
@@ -186,7 +190,7 @@ def _run_hooks(spec: Spec, telling: _Telling) -> bytes:
 def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, first: bool) -> NoReturn:
     process = body.process
     telling.step = "find the user"
-    environment = _find_user(process, body.user)
+    environment = _find_user(process, body.user, body.groups)
     telling.step = "set up the terminal" if process.terminal else "connect the streams"
     if process.terminal:
         _open_terminal(process, telling, console=first)
@@ -235,6 +239,8 @@ def _turn_into(body: Body, telling: _Telling, present: int, state: bytes, *, fir
         hooks.run_all("startContainer", body.hooks, state.replace(b'"creating"', b'"created"'))
     elif body.hooks:
         hooks.run_all("startContainer", body.hooks, state.replace(b'"creating"', b'"created"'))
+    if body.reaper:
+        reaper.stand_before(telling.channel)
     command.execute(environment)
 
 
@@ -260,7 +266,7 @@ def _leave_keyring() -> None:
             raise
 
 
-def _find_user(process: Process, user: str | None) -> dict[bytes, bytes]:
+def _find_user(process: Process, user: str | None, groups: list[str]) -> dict[bytes, bytes]:
     """Fill in the numbers of `process` and give the environment with HOME."""
     environment = {}
     for entry in process.env:
@@ -269,6 +275,7 @@ def _find_user(process: Process, user: str | None) -> dict[bytes, bytes]:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = users.resolve(root, user if user is not None else f"{process.uid}:{process.gid}")
+        process.groups += users.groups(root, groups)
     except users.UnknownUser as error:
         raise StartFailed("find the user", str(error)) from error
     finally:

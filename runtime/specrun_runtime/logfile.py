@@ -7,7 +7,10 @@ record of the stream, or ended there). It is the layout that the Kubernetes CRI 
 
 from __future__ import annotations
 
+import os
 import time
+
+from specrun_runtime.fds import write_all
 
 
 class Stamp:
@@ -27,6 +30,76 @@ class Stamp:
             self._second = second
             self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return f"{self._text}.{nanoseconds % 1_000_000_000:09d}Z".encode()
+
+
+class Log:
+    """The log of a running container: `path`, and as `path.1`, `path.2` and so on what was written before.
+
+    A file that has grown to `size` bytes is moved on, and `count` files are kept. A disk that takes no more ends the
+    log, not the container.
+    """
+
+    __slots__ = ("_count", "_file", "_path", "_size", "_stamp", "_written", "error")
+
+    def __init__(self, path: str, size: int, count: int) -> None:
+        self._path = path
+        self._size = size
+        """No limit when it is not positive."""
+        self._count = count
+        self._stamp = Stamp()
+        self.error = ""
+        self._open()
+
+    def write(self, stream: bytes, data: bytes) -> None:
+        """Append what the container wrote."""
+        if self.error:
+            return
+        try:
+            records = encode(self._stamp.now(), stream, data)
+            if 0 < self._size < self._written + len(records) and self._written:
+                self._rotate()
+            write_all(self._file, records)
+            self._written += len(records)
+        except OSError as error:
+            self.error = f"the log could not be written: {error.strerror}"
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+    def _open(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(self._path, flags, 0o600)
+        self._written = os.fstat(self._file).st_size
+
+    def _rotate(self) -> None:
+        """The oldest goes, the others move on; readers follow by the files' inodes."""
+        for number in range(self._count - 1, 0, -1):
+            try:
+                os.rename(older(self._path, number - 1), older(self._path, number))
+            except FileNotFoundError:
+                continue
+        if self._count == 1:
+            os.unlink(self._path)
+        os.close(self._file)
+        self._open()
+
+
+class NoLog:
+    """Stands for a log where none is kept."""
+
+    error = ""
+
+    def write(self, stream: bytes, data: bytes) -> None:
+        """Forget it."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def older(path: str, number: int) -> str:
+    """The name of the log file that was moved on `number` times."""
+    return f"{path}.{number}" if number else path
 
 
 def encode(stamp: bytes, stream: bytes, data: bytes) -> bytes:

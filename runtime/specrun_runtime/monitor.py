@@ -20,7 +20,7 @@ import select
 import sys
 import time
 
-from specrun_runtime import attachment, channel, eventlog, init, jsontext, libc, logfile, state
+from specrun_runtime import attachment, channel, eventlog, health, init, jsontext, libc, logfile, restarts, state
 from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.channel import Channel
@@ -184,6 +184,8 @@ class Supervisor:
     def __init__(self, request: dict[str, Any]) -> None:
         self.directory: str = request["directory"]
         self.user: str | None = request["user"]
+        self.groups: list[str] = request["groups"]
+        self.reaper: bool = request["init"]
         self.durable: bool = request["durable"]
         self.removal: dict[str, Any] | None = request["removal"]
         self.attached = (bool(request["attach"]["stdout"]), bool(request["attach"]["stderr"]))
@@ -194,6 +196,15 @@ class Supervisor:
         self.network = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if (path := request["network"]) else -1
         """The network namespace, which outlives each of the container's first processes."""
         self.events: dict[str, Any] = request["events"]
+        self.check: dict[str, Any] | None = request["health"]
+        """Docker's Healthcheck, if there is anything to check."""
+        self.policy: dict[str, Any] = request["restart"]
+        """Docker's RestartPolicy."""
+        self.delay = 0.0
+        """Seconds that the last restart has waited."""
+        self.log_limits: tuple[int, int] = tuple(request["log"])
+        """The size of a log file, and how many there are; none at all for 0."""
+        self.log: logfile.Log | logfile.NoLog = logfile.NoLog()
         self.state = state.State()
         self.owner = -1
 
@@ -203,13 +214,20 @@ class Supervisor:
         self.state = state.load(self.directory)
         libc.prctl(Prctl.SET_CHILD_SUBREAPER, 1)
         libc.prctl(Prctl.SET_DUMPABLE, 0)
-        self.state.monitor_pid = os.getpid()
+        self.state.monitor_pid, self.state.restarts = os.getpid(), 0
+        self.log = self._open_log()
         try:
-            pid, outputs = self._start()
+            status = self._watch(*self._start())
+            while self._await_restart(status):
+                status = self._watch(*self._start())
         except BaseException as error:
             self._record_failure(error)
             raise
-        self._watch(pid, outputs)
+        self._finish(status)
+
+    def _open_log(self) -> logfile.Log | logfile.NoLog:
+        size, count = self.log_limits
+        return logfile.Log(f"{self.directory}/log", size, count) if count else logfile.NoLog()
 
     def _start(self) -> tuple[int, list[Output]]:
         with open(f"{self.directory}/config.json", "rb") as file:
@@ -219,6 +237,7 @@ class Supervisor:
         pairs = [] if spec.process.terminal else [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
         streams = init.Streams(self.stdin, pairs[0][1], pairs[1][1]) if pairs else init.Streams(-1, -1, -1)
         body = init.Body(spec.process, streams, user=self.user)
+        body.groups, body.reaper = self.groups, self.reaper
         birth = Birth(spec, self.cgroup, body, overlay=self.overlay, cache=self.cache)
         pid = birth.run()
         for _, writer in pairs:
@@ -242,6 +261,8 @@ class Supervisor:
         self.state.oom_killed = False
         state.save(self.directory, self.state, durable=self.durable)
         self._tell("start")
+        if self.state.restarts and self._is_stopped():  # while it was being started
+            os.kill(pid, _signal.SIGKILL)
         _say({"event": "started", "pid": pid, "start_time": self.state.start_time}, birth.terminal)
         return pid, outputs
 
@@ -258,48 +279,124 @@ class Supervisor:
         state.save(self.directory, self.state, durable=self.durable)
         self._tell_waiters()
 
-    def _watch(self, pid: int, outputs: list[Output]) -> None:
-        """Copy the outputs until the container has ended, then record how."""
-        log = Log(f"{self.directory}/log")
+    def _watch(self, pid: int, outputs: list[Output]) -> int:
+        """Copy the outputs and look after the container's health until it has ended; gives its exit status."""
         poll = select.poll()
         handle = os.pidfd_open(pid)
         poll.register(handle, select.POLLIN)
         by_number = {output.reader: output for output in outputs}
         for output in outputs:
             poll.register(output.reader, select.POLLIN)
+        checks = self._health(poll)
         ended = False
         while not ended:
-            for number, _ in poll.poll():
+            for number, _ in poll.poll(checks.timeout() if checks else None):
                 if number == handle:
                     ended = True
-                elif not by_number[number].pump(log):
+                elif checks and checks.heed(number):
+                    continue
+                elif number in by_number and not by_number[number].pump(self.log):
                     poll.unregister(number)
                     os.close(number)
                     del by_number[number]
+            if checks and not ended:
+                checks.tick()
+        if checks:
+            checks.stop()
         for output in by_number.values():
             os.set_blocking(output.reader, False)
-            while output.pump(log):
+            while output.pump(self.log):
                 pass
-        self._finish(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), log)
+            os.close(output.reader)
+        os.close(handle)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return 128 - code if code < 0 else code
 
-    def _finish(self, code: int, log: Log) -> None:
-        status = 128 - code if code < 0 else code
+    def _health(self, poll: select.poll) -> health.Health | None:
+        if not self.check:
+            return None
+        words = self.check["Test"]
+        args = ["/bin/sh", "-c", words[1]] if words[0] == "CMD-SHELL" else words[1:]
+        with open(f"{self.directory}/config.json", "rb") as file:
+            document = jsontext.loads(file.read())
+        rules = document["linux"].get("seccomp")
+        process = Process({**document["process"], "args": args, "terminal": False})
+
+        def start(writer: int) -> int:
+            body = init.Body(process, init.Streams(-1, writer, writer), user=self.user)
+            body.groups = self.groups
+            known = self.state
+            return Joining(known.pid, known.start_time, self.cgroup, body, rules=rules, cache=self.cache).run()
+
+        return health.Health(
+            self.check,
+            self.directory,
+            poll,
+            start,
+            lambda status: self._tell(f"health_status: {status}"),
+            self.cgroup.is_frozen,
+        )
+
+    def _is_stopped(self) -> bool:
+        """Whether somebody wants the container to stay down; the mark is made before the signal is sent."""
+        return os.path.exists(f"{self.directory}/{state.STOPPED_MARK}")
+
+    def _await_restart(self, status: int) -> bool:
+        """After an end, wait as long as the policy says; False when the container is not to be started again."""
+        known = self.state
+        wanted = restarts.wanted(self.policy, status, known.restarts, stopped=self._is_stopped())
+        if not wanted:
+            return False
+        lasted = time.time() - known.started_at
+        self._record_end(status, state.RESTARTING)
+        _say({"event": "exited", "status": status})
+        self._leave_caller()
+        self.delay = restarts.delay(self.delay, lasted)
+        deadline = time.monotonic() + self.delay
+        while (left := deadline - time.monotonic()) > 0:
+            if self._is_stopped():
+                return False
+            time.sleep(min(left, 0.05))
+        known.restarts += 1
+        return not self._is_stopped()
+
+    def _leave_caller(self) -> None:
+        """Whoever was attached saw one life of the container; the next one has nobody."""
+        self.attached, self.stdin = (False, False), -1
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        for descriptor in range(3):
+            os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
+
+    def _record_end(self, status: int, what: str) -> None:
+        """Let go of what one life of the container had, and say how it ended."""
         self.state.oom_killed = self.cgroup.oom_kills() > 0
         self._remove_cgroup()
-        attachment.release(self.directory)
-        self.state.move(state.EXITED)
+        self.state.move(what)
         self.state.pid = self.state.start_time = 0
         self.state.exit_code, self.state.finished_at = status, time.time()
-        self.state.error = log.error
-        if not self.removal:
+        self.state.error = self.log.error
+        if not self._goes():
             state.save(self.directory, self.state, durable=self.durable)
         if self.state.oom_killed:
             self._tell("oom")
         self._tell("die", exitCode=str(status))
+
+    def _finish(self, status: int) -> None:
+        attachment.release(self.directory)
+        if self.state.status == state.RESTARTING:
+            self.state.move(state.EXITED)
+            state.save(self.directory, self.state, durable=self.durable)
+        else:
+            self._record_end(status, state.EXITED)
         self._tell_waiters()
-        if self.removal:
+        if self.removal and self._goes():
             self._remove_directory(self.removal)
         _say({"event": "exited", "status": status})
+
+    def _goes(self) -> bool:
+        """Whether the container is removed at its end; not when a restart by hand keeps it."""
+        return self.removal is not None and not os.path.exists(f"{self.directory}/{state.KEPT_MARK}")
 
     def _tell_waiters(self) -> None:
         """Write the exit status into the file that `wait` holds open, in place: it may be removed next."""
@@ -351,26 +448,6 @@ class Supervisor:
         eventlog.append(about["folder"], "container", action, about["id"], {**about["attributes"], **more})
 
 
-class Log:
-    """The container's log file; a disk that takes no more ends the log, not the container."""
-
-    __slots__ = ("_file", "_stamp", "error")
-
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._stamp = logfile.Stamp()
-        self.error = ""
-
-    def write(self, stream: bytes, data: bytes) -> None:
-        """Append what the container wrote."""
-        if self.error:
-            return
-        try:
-            write_all(self._file, logfile.encode(self._stamp.now(), stream, data))
-        except OSError as error:
-            self.error = f"the log could not be written: {error.strerror}"
-
-
 class Output:
     """One stream of the container: from its pipe or terminal to the log and, if attached, to the caller."""
 
@@ -383,7 +460,7 @@ class Output:
         self.pipeline = pipeline
         """Whether a caller that reads no more closes the stream, so that `specrun run ... | head` ends."""
 
-    def pump(self, log: Log) -> bool:
+    def pump(self, log: logfile.Log | logfile.NoLog) -> bool:
         """Pass one chunk on; False at the end of the stream, or when a pipeline's reader has gone."""
         try:
             data = os.read(self.reader, _CHUNK)

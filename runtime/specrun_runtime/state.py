@@ -20,12 +20,20 @@ if TYPE_CHECKING:
 CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
+RESTARTING = "restarting"
 EXITED = "exited"
+
+STOPPED_MARK = "stopped"
+"""A file in the container's folder: somebody has stopped it by hand, so no policy starts it again."""
+
+KEPT_MARK = "kept"
+"""A file in the container's folder: it is being restarted by hand, so it stays although it is to be removed."""
 
 TRANSITIONS = {
     CREATING: {CREATED, RUNNING, EXITED},
     CREATED: {RUNNING, EXITED, CREATED},
-    RUNNING: {EXITED},
+    RUNNING: {EXITED, RESTARTING},
+    RESTARTING: {RUNNING, EXITED},
     EXITED: {RUNNING, EXITED},
 }
 """Status -> what may follow it."""
@@ -41,6 +49,7 @@ class State:
         "monitor_pid",
         "oom_killed",
         "pid",
+        "restarts",
         "start_time",
         "started_at",
         "status",
@@ -52,11 +61,18 @@ class State:
         self.start_time = 0
         """Of the process `pid`, in clock ticks since boot: with the pid, it names one process for ever."""
         self.monitor_pid = 0
+        self.restarts = 0
+        """How often the policy has started it again since somebody started it."""
         self.exit_code = 0
         self.started_at = 0.0
         self.finished_at = 0.0
         self.error = ""
         self.oom_killed = False
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its monitor is at it: the container runs, or waits to be started again."""
+        return self.status in (RUNNING, RESTARTING)
 
     def move(self, status: str) -> None:
         """Go to `status`; raises ValueError for a transition that does not exist."""

@@ -49,6 +49,14 @@ def resolve(root: int, text: str) -> User:
     return User(uid, gid, groups, home)
 
 
+def groups(root: int, wanted: list[str]) -> list[int]:
+    """The numbers of groups by name or number, as `root` knows them. Raises UnknownUser."""
+    if not wanted:
+        return []
+    members = _lines(read_regular(root, "/etc/group"))
+    return [_find_group(members, text) for text in wanted]
+
+
 def _find_user(lines: list[list[str]], wanted: str) -> tuple[str, int, int, str] | None:
     by_number = None
     for fields in lines:

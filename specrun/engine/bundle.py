@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from specrun.engine import defaults, mounting, networking
+from specrun.engine import defaults, mounting, networking, resources
 from specrun.engine.security import Security
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
-from specrun_runtime import jsontext, rlimits
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def write(root: Root, record: Record, directory: str, network: Network, find: Ca
     write_atomic(f"{directory}/hosts", hosts, mode=0o644, durable=False)
     write_atomic(f"{directory}/hostname", f"{hostname}\n".encode(), mode=0o644, durable=False)
     write_atomic(f"{directory}/resolv.conf", resolv, mode=0o644, durable=False)
-    config = jsontext.dumps(configuration(root, record, directory, network, find))
+    document = resources.limited(configuration(root, record, directory, network, find), record.host_config)
+    config = jsontext.dumps(document)
     write_atomic(f"{directory}/config.json", config.encode(), durable=False)
 
 
@@ -83,11 +84,11 @@ def configuration(
             "cwd": record.config["WorkingDir"] or "/",
             "user": {"uid": 0, "gid": 0},
             "capabilities": dict.fromkeys(sets, security.capabilities),
-            "rlimits": [rlimits.document(*limit) for limit in rlimits.DEFAULT],
             "noNewPrivileges": security.choices.no_new_privileges,
         },
         "root": {"path": f"{directory}/rootfs", "readonly": security.read_only},
         **({"hostname": record.config["Hostname"]} if "uts" in namespaces else {}),
+        **({"domainname": domain} if (domain := record.config["Domainname"]) else {}),
         "mounts": _mounts(root, record, etc, security),
         "annotations": security.annotations(),
         "linux": {

@@ -8,7 +8,7 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, mounting, names, networking
+from specrun.engine import bundle, mounting, names, networking, policies
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
 from specrun.engine.record import Record, claim_name, event_attributes, holder_of, release_name
@@ -17,7 +17,8 @@ from specrun.engine.volumes import VolumeStore
 from specrun.errors import Conflict, NotFound, SpecrunError, UsageError
 from specrun.files import locked, remove_tree, sync_directory
 from specrun.store.images import ImageStore
-from specrun_runtime import launch, state
+from specrun_runtime import health, launch, state
+from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.fds import open_process
 
 TYPE_CHECKING = False
@@ -39,9 +40,10 @@ class ContainerNotFound(NotFound):
 class Container:
     """A container: what was asked for, and how it is."""
 
-    __slots__ = ("directory", "record", "state")
+    __slots__ = ("_group", "directory", "record", "state")
 
-    def __init__(self, directory: str, record: Record, known: state.State) -> None:
+    def __init__(self, directory: str, record: Record, known: state.State, group: str) -> None:
+        self._group = group
         self.directory = directory
         self.record = record
         self.state = known
@@ -85,6 +87,27 @@ class Container:
     def config(self) -> dict[str, Any]:
         """`Config` of `docker inspect`."""
         return self.record.config
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it runs and its processes are frozen; the kernel is asked."""
+        return self.state.status == state.RUNNING and self.cgroup.is_frozen()
+
+    @property
+    def status(self) -> str:
+        """What Docker calls it: created, running, paused, restarting or exited."""
+        return "paused" if self.is_paused else self.state.status
+
+    @property
+    def health(self) -> dict[str, Any] | None:
+        """`State.Health` of `docker inspect`; None when there is no check."""
+        words = (self.config.get("Healthcheck") or {}).get("Test") or ["NONE"]
+        return None if words[0] == "NONE" else health.load(self.directory) or dict(health.UNKNOWN)
+
+    @property
+    def cgroup(self) -> Cgroup:
+        """Its control groups."""
+        return Cgroup(self._group)
 
     @property
     def host_config(self) -> dict[str, Any]:
@@ -155,8 +178,9 @@ class Engine:
         """Start a container that is not running; None when it runs already. Raises StartFailed."""
         with self.changing(container):
             known = state.load(container.directory)
-            if known.status == state.RUNNING:
+            if known.is_up:
                 return None
+            _unmark(container, state.STOPPED_MARK)
             owner = state.own(container.directory)
             feed, monitor = self._spawn(stdin is not None, stdout, stderr)
             running = Running(container.id, monitor, feed)
@@ -181,16 +205,18 @@ class Engine:
         """The running containers, or all of them; the newest first."""
         found = [container for container in map(self._load, self._identities()) if container]
         if not all:
-            found = [container for container in found if container.state.status == state.RUNNING]
+            found = [container for container in found if container.state.is_up]
         return sorted(found, key=lambda container: container.created, reverse=True)
 
     def is_running(self, container: Container) -> bool:
         """Whether it runs now."""
         current = self._load(container.id)
-        return current is not None and current.state.status == state.RUNNING
+        return current is not None and current.state.is_up
 
     def wait(self, container: Container) -> int:
-        """Wait until the container has ended; gives its exit status."""
+        """Wait until the container has ended, if only to be started again; gives its exit status."""
+        if policy_name(container) != "no" and container.state.is_up:
+            return self._wait_for_one_end(container)
         try:
             result = os.open(f"{container.directory}/exit", os.O_RDONLY | os.O_CLOEXEC)
             owner = os.open(f"{container.directory}/owner", os.O_RDONLY | os.O_CLOEXEC)
@@ -214,11 +240,26 @@ class Engine:
         self.mend()
         return self.get(container.id).state.exit_code
 
+    def _wait_for_one_end(self, container: Container) -> int:
+        """Of a container that its policy starts again: the end of the life that it has now."""
+        restarts = container.state.restarts
+        while True:
+            known = self.get(container.id).state
+            if not known.is_up and not state.is_owned(container.directory):
+                self.mend()
+                return self.get(container.id).state.exit_code
+            if known.restarts != restarts or known.status == state.RESTARTING:
+                return known.exit_code
+            time.sleep(0.02)
+
     def kill(self, container: Container, number: int = 9) -> None:
         """Send a signal to the container's first process."""
         handle = open_process(container.state.pid, container.state.start_time) if container.state.pid else None
         if handle is None:
             raise Conflict(f"Cannot kill container: {container.name}: Container {container.id} is not running")
+        chosen = container.config.get("StopSignal")
+        if number == 9 or not chosen or number == signal_number(chosen):
+            _stay_down(container)
         try:
             _signal.pidfd_send_signal(handle, number)
         except ProcessLookupError:
@@ -229,8 +270,9 @@ class Engine:
 
     def stop(self, container: Container, timeout: float = 10.0) -> None:
         """The stop signal, and SIGKILL after `timeout` seconds; returns when the container has ended."""
-        if container.state.status != state.RUNNING:
+        if not container.state.is_up:
             return
+        _stay_down(container)
         name = container.config.get("StopSignal") or "SIGTERM"
         try:
             self.kill(container, signal_number(name))
@@ -246,12 +288,13 @@ class Engine:
         with self.changing(container):
             known = state.load(container.directory)
             container.state = known
-            if known.status == state.RUNNING:
+            if known.is_up:
                 if not force:
                     raise Conflict(
                         f"You cannot remove a running container {container.id}. "
                         "Stop the container before attempting removal or force remove"
                     )
+                _stay_down(container)
                 try:
                     self.kill(container)
                 except Conflict:
@@ -319,7 +362,7 @@ class Engine:
             VolumeStore(self.root).remove_of(identity)
             os.close(owner)
             raise
-        container = Container(directory, record, known)
+        container = Container(directory, record, known, bundle.cgroup_name(self.root, identity))
         self.tell(container, "create")
         return container, owner
 
@@ -398,6 +441,11 @@ class Engine:
                 "cache": self.root.filters,
                 "directory": directory,
                 "user": record.config["User"],
+                "groups": record.host_config.get("GroupAdd") or [],
+                "restart": record.host_config.get("RestartPolicy") or {"Name": "no"},
+                "health": _check_of(record),
+                "log": _log_limits(record),
+                "init": bool(record.host_config.get("Init")),
                 "durable": not record.auto_remove,
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": bundle.cgroup_name(self.root, record.id),
@@ -477,7 +525,46 @@ class Engine:
             return None
         except ValueError as error:
             raise SpecrunError(str(error)) from error
-        return None if known.status == state.CREATING else Container(directory, record, known)
+        group = bundle.cgroup_name(self.root, identity)
+        return None if known.status == state.CREATING else Container(directory, record, known, group)
+
+
+def _check_of(record: Record) -> dict[str, Any] | None:
+    """The health check, if there is anything to check."""
+    check: dict[str, Any] = record.config.get("Healthcheck") or {}
+    words = check.get("Test") or ["NONE"]
+    return check if words[0] != "NONE" and len(words) > 1 else None
+
+
+def _log_limits(record: Record) -> tuple[int, int]:
+    config = record.host_config.get("LogConfig") or {}
+    return (0, 0) if config.get("Type") == "none" else policies.log_limits(config)
+
+
+def policy_name(container: Container) -> str:
+    """The restart policy: `no`, `always`, `unless-stopped` or `on-failure`."""
+    policy = container.host_config.get("RestartPolicy") or {}
+    return str(policy.get("Name") or "no")
+
+
+def _stay_down(container: Container) -> None:
+    """Before it is stopped: no restart policy is to start it again. For `start --restored` this outlives a reboot."""
+    if policy_name(container) != "no":
+        try:
+            _mark(container, state.STOPPED_MARK)
+        except FileNotFoundError:
+            pass  # it is gone altogether
+
+
+def _mark(container: Container, mark: str) -> None:
+    os.close(os.open(f"{container.directory}/{mark}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _unmark(container: Container, mark: str) -> None:
+    try:
+        os.unlink(f"{container.directory}/{mark}")
+    except FileNotFoundError:
+        pass
 
 
 class _Changing:

@@ -17,36 +17,97 @@ _LONGEST_LINE = 1 << 16
 
 
 def read_log(
-    directory: str, *, follow: bool = False, tail: int | None = None, is_running: Callable[[], bool] | None = None
+    directory: str,
+    *,
+    follow: bool = False,
+    tail: int | None = None,
+    since: str = "",
+    until: str = "",
+    is_running: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[str, str, bytes]]:
     """The lines of the log in `directory`: time (RFC 3339), stream, bytes with the newline if there was one.
 
-    With `tail`, the last so many lines. With `follow`, goes on until `is_running` says no and all is read.
+    With `tail`, the last so many lines. `since` and `until` are times as the log has them, in UTC with nine digits.
+    With `follow`, goes on until `is_running` says no and all is read, through rotations and restarts.
     """
-    try:
-        file = open(f"{directory}/log", "rb")
-    except FileNotFoundError:
-        if not follow:
+    pending: dict[str, tuple[str, bytes]] = {}
+    rest = b""
+    for block in _blocks(f"{directory}/log", follow, tail, is_running):
+        *records, rest = (rest + block).split(b"\n")
+        for record in records:
+            for line in _join(pending, record):
+                if line[0] >= since and not (until and line[0] > until):
+                    yield line
+        if until and pending.get("stdout", pending.get("stderr", ("",)))[0] > until:
             return
-        open(f"{directory}/log", "ab").close()
-        file = open(f"{directory}/log", "rb")
-    with file:
-        if tail is not None:
-            file.seek(_offset_of_last(file.fileno(), tail))
-        pending: dict[str, tuple[str, bytes]] = {}
-        rest = b""
-        while True:
+    for stream, (stamp, data) in pending.items():
+        if stamp >= since and not (until and stamp > until):
+            yield stamp, stream, data
+
+
+def _blocks(path: str, follow: bool, tail: int | None, is_running: Callable[[], bool] | None) -> Iterator[bytes]:
+    """What the files of a log hold, the oldest first; a file that is moved on while it is read is read to its end."""
+    files = _open_after(path, None)
+    while not files and follow and is_running is not None and is_running():
+        time.sleep(0.05)
+        files = _open_after(path, None)
+    if tail is not None:
+        _skip_to_last(files, tail)
+    try:
+        while files:
             # Asked before reading: what was written until the end is then surely read.
             running = follow and is_running is not None and is_running()
-            while block := file.read(_BLOCK):
-                *records, rest = (rest + block).split(b"\n")
-                for record in records:
-                    yield from _join(pending, record)
-            if not running:
+            while block := os.read(files[0], _BLOCK):
+                yield block
+            if len(files) > 1:
+                os.close(files.pop(0))
+            elif newer := _open_after(path, files[0]):
+                while block := os.read(files[0], _BLOCK):  # written between the last read and the rotation
+                    yield block
+                os.close(files[0])
+                files = newer
+            elif running:
+                time.sleep(0.05)
+            else:
+                return
+    finally:
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def _open_after(path: str, last: int | None) -> list[int]:
+    """The files of the log that are younger than the open file `last`, or all of them, the oldest first.
+
+    They may be moved on meanwhile: what was opened counts only if the youngest is still the youngest afterwards.
+    """
+    while True:
+        found: list[int] = []
+        number = 0
+        while True:
+            try:
+                descriptor = os.open(logfile.older(path, number), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
                 break
-            time.sleep(0.05)
-        for stream, (stamp, data) in pending.items():
-            yield stamp, stream, data
+            if last is not None and os.path.sameopenfile(descriptor, last):
+                os.close(descriptor)
+                break
+            found.insert(0, descriptor)
+            number += 1
+        try:
+            if not found or os.path.samestat(os.stat(path), os.fstat(found[-1])):
+                return found
+        except FileNotFoundError:
+            pass  # between two names
+        for descriptor in found:
+            os.close(descriptor)
+
+
+def _skip_to_last(files: list[int], count: int) -> None:
+    """Set the files' positions, so that what is left to read are the last `count` lines."""
+    for descriptor in reversed(files):
+        offset, found = _offset_of_last(descriptor, count)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        count -= found
 
 
 def _join(pending: dict[str, tuple[str, bytes]], record: bytes) -> Iterator[tuple[str, str, bytes]]:
@@ -64,11 +125,11 @@ def _join(pending: dict[str, tuple[str, bytes]], record: bytes) -> Iterator[tupl
         pending[stream] = (stamp, data)
 
 
-def _offset_of_last(descriptor: int, count: int) -> int:
-    """Where the last `count` lines begin, found by reading blocks from the end."""
+def _offset_of_last(descriptor: int, count: int) -> tuple[int, int]:
+    """Where the last `count` lines begin, found by reading blocks from the end; and how many there are."""
     end = os.fstat(descriptor).st_size
     if count <= 0:
-        return end
+        return end, 0
     position, tail = end, b""
     while position > 0:
         size = min(_BLOCK, position)
@@ -87,5 +148,5 @@ def _offset_of_last(descriptor: int, count: int) -> int:
         if closes:
             found += 1
         if found > count:
-            return position + stop + 1
-    return position + (starts[0] if starts else 0)
+            return position + stop + 1, count
+    return position + (starts[0] if starts else 0), found

@@ -93,11 +93,12 @@ def _settle(root: Root, entry: str, directory: str) -> None:
         if known.status != state.CREATING:
             events.emit(root, "container", "destroy", identity, record.event_attributes(kept))
         return
-    if known.status != state.RUNNING:
+    if not known.is_up:
         return  # settled meanwhile
+    if known.status == state.RUNNING:
+        known.exit_code, known.finished_at = 137, time.time()
     known.move(state.EXITED)
     known.pid = known.start_time = 0
-    known.exit_code, known.finished_at = 137, time.time()
     known.error = "the monitor ended before the container did"
     state.save(directory, known)
     events.emit(root, "container", "die", identity, {**record.event_attributes(kept), "exitCode": "137"})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from specrun.engine.networking import NetworkRequest
+from specrun.engine.policies import Health, log_config, parse_restart
+from specrun.engine.resources import Resources
+from specrun.engine.resources import check as check_limits
 from specrun.engine.security import SecurityRequest
 from specrun.errors import InvalidName, SpecrunError, UsageError
 from specrun.paths import NAME, is_name
@@ -19,18 +22,27 @@ class ContainerRequest:
         "auto_remove",
         "command",
         "detached",
+        "domainname",
         "entrypoint",
         "env",
+        "groups",
+        "health",
         "hostname",
         "image",
+        "init",
         "interactive",
         "labels",
+        "log_driver",
+        "log_options",
         "mounts",
         "name",
         "network",
         "security",
+        "resources",
+        "restart",
         "stop_signal",
         "stop_timeout",
+        "sysctls",
         "user",
         "volumes_from",
         "workdir",
@@ -57,6 +69,15 @@ class ContainerRequest:
         mounts: list[MountRequest] | None = None,
         volumes_from: list[str] | None = None,
         security: SecurityRequest | None = None,
+        domainname: str = "",
+        groups: list[str] | None = None,
+        resources: Resources | None = None,
+        sysctls: dict[str, str] | None = None,
+        restart: str = "",
+        health: Health | None = None,
+        init: bool = False,
+        log_driver: str = "",
+        log_options: dict[str, str] | None = None,
     ) -> None:
         self.image = image
         self.name = name
@@ -80,6 +101,18 @@ class ContainerRequest:
         self.volumes_from = volumes_from or []
         """`CONTAINER[:ro|rw]`, each."""
         self.security = security or SecurityRequest()
+        self.domainname = domainname
+        self.groups = groups or []
+        """Names or numbers of further groups, as the image knows them."""
+        self.resources = resources or Resources()
+        self.sysctls = sysctls or {}
+        self.restart = restart
+        """`no`, `always`, `unless-stopped` or `on-failure[:COUNT]`."""
+        self.health = health or Health()
+        self.init = init
+        """Whether a small first process of ours forwards signals to the command, and reaps."""
+        self.log_driver = log_driver
+        self.log_options = log_options or {}
 
     def check(self) -> None:
         """Refuse what can be refused without looking at the image or the store."""
@@ -90,6 +123,12 @@ class ContainerRequest:
             )
         self.network.check()
         self.security.check()
+        policy = parse_restart(self.restart)
+        if self.auto_remove and policy["Name"] != "no":
+            raise UsageError("Conflicting options: --restart and --rm")
+        self.health.check()
+        log_config(self.log_driver, self.log_options)
+        check_limits(self.resources.host_config())
         if self.hostname and not _is_hostname(self.hostname):
             raise UsageError(f"invalid hostname {self.hostname!r}", hint="letters, digits, '-' and '.', at most 63")
         if self.workdir and not self.workdir.startswith("/"):

@@ -6,7 +6,7 @@ import _signal
 import os
 import time
 
-from specrun.engine import bundle, mounting, networking
+from specrun.engine import bundle, mounting, networking, policies
 from specrun.engine.record import Record
 from specrun.errors import SpecrunError
 
@@ -51,7 +51,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
         auto_remove=request.auto_remove,
         config={
             "Hostname": hostname,
-            "Domainname": "",
+            "Domainname": request.domainname,
             "User": request.user or base.get("User") or "",
             "AttachStdin": request.interactive and attached,
             "AttachStdout": attached,
@@ -70,12 +70,19 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             "Labels": dict(sorted({**(base.get("Labels") or {}), **request.labels}.items())),
             **({"StopSignal": signal} if (signal := request.stop_signal or base.get("StopSignal")) else {}),
             **({} if request.stop_timeout is None else {"StopTimeout": request.stop_timeout}),
+            **({"Healthcheck": health} if (health := request.health.over(base.get("Healthcheck") or {})) else {}),
         },
         host_config={
             **networking.host_config(request.network),
             "AutoRemove": request.auto_remove,
             **request.security.host_config(),
             **mounting.host_config(request),
+            **request.resources.host_config(),
+            "RestartPolicy": policies.parse_restart(request.restart),
+            "LogConfig": policies.log_config(request.log_driver, request.log_options),
+            **({"Sysctls": request.sysctls} if request.sysctls else {}),
+            **({"GroupAdd": request.groups} if request.groups else {}),
+            **({"Init": True} if request.init else {}),
         },
         mounts=[],
     )

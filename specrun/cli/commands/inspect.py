@@ -199,7 +199,7 @@ _MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Prop
 
 def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
     """A container as `docker inspect` shows it."""
-    state = container.state
+    state, status = container.state, container.status
     where = container.directory
     return {
         "Id": container.id,
@@ -207,10 +207,10 @@ def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
         "Path": container.path,
         "Args": container.args,
         "State": {
-            "Status": state.status,
-            "Running": state.status == "running",
-            "Paused": False,
-            "Restarting": False,
+            "Status": status,
+            "Running": state.is_up,
+            "Paused": status == "paused",
+            "Restarting": status == "restarting",
             "OOMKilled": state.oom_killed,
             "Dead": False,
             "Pid": state.pid,
@@ -218,6 +218,7 @@ def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
             "Error": state.error,
             "StartedAt": output.rfc3339(state.started_at),
             "FinishedAt": output.rfc3339(state.finished_at),
+            **({"Health": health} if (health := container.health) else {}),
         },
         "Image": container.image_id,
         "ResolvConfPath": f"{where}/resolv.conf",
@@ -225,7 +226,7 @@ def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
         "HostsPath": f"{where}/hosts",
         "LogPath": f"{where}/log",
         "Name": f"/{container.name}",
-        "RestartCount": 0,
+        "RestartCount": state.restarts,
         "Driver": "overlay2",
         "Platform": "linux",
         "MountLabel": "",

@@ -90,11 +90,19 @@ def _size(container: Container, engine: Engine) -> str:
     return f"{output.size(own)} (virtual {output.size(own + below)})"
 
 
+_HEALTH = {"starting": "health: starting", "healthy": "healthy", "unhealthy": "unhealthy"}
+
+
 def status(container: Container) -> str:
     """`Up 2 seconds`, `Exited (0) 3 minutes ago` or `Created`."""
     state = container.state
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_code}) {output.ago(state.finished_at)}"
     if state.status == "running":
-        return f"Up {output.duration(max(0.0, _now() - state.started_at))}"
+        up = f"Up {output.duration(max(0.0, _now() - state.started_at))}"
+        if container.is_paused:
+            return f"{up} (Paused)"
+        return f"{up} ({_HEALTH[health['Status']]})" if (health := container.health) else up
     if state.status == "exited":
         return f"Exited ({state.exit_code}) {output.ago(state.finished_at)}"
     return state.status.capitalize()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 
+from specrun.cli.commands.limits import LIFE_OPTIONS, life_of
 from specrun.cli.commands.networking import NETWORK_OPTIONS, network_of
 from specrun.cli.commands.security import SECURITY_OPTIONS, security_of
 from specrun.cli.options import Command, Option
@@ -29,6 +30,7 @@ OPTIONS = [
     Option("--mount", "list", "Attach a filesystem mount: type=bind|volume|tmpfs,source=,target=,...", "mount"),
     Option("--name", "value", "Assign a name to the container"),
     *NETWORK_OPTIONS,
+    *LIFE_OPTIONS,
     Option("--pull", "value", "Pull image before running (missing|never)"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
     *SECURITY_OPTIONS,
@@ -40,13 +42,7 @@ OPTIONS = [
     Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
-UNSUPPORTED = (
-    "-a --attach --blkio-weight --cgroup-parent --cpus -c --cpu-shares --cpuset-cpus --detach-keys --device "
-    "--domainname --group-add --health-cmd --health-interval --health-retries --health-start-period "
-    "--health-timeout --init --label-file --link --log-driver --log-opt -m --memory --memory-reservation "
-    "--memory-swap --no-healthcheck --oom-kill-disable --oom-score-adj --pids-limit --platform --restart "
-    "--runtime --shm-size --sig-proxy --sysctl -t --tty --ulimit --userns"
-)
+UNSUPPORTED = "-a --attach --cgroup-parent --detach-keys --link --sig-proxy -t --tty"
 COMMAND = Command(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -157,7 +153,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         workdir=options.workdir,
         user=options.user,
         hostname=options.hostname,
-        labels=dict(pair(text) for text in options.label),
+        labels=dict(pair(text) for text in [*_lines_of(options.label_file), *options.label]),
         interactive=options.interactive,
         network=network_of(options),
         stop_signal=options.stop_signal,
@@ -165,7 +161,20 @@ def request_of(options: Parsed) -> ContainerRequest:
         mounts=_mounts(options),
         volumes_from=options.volumes_from,
         security=security_of(options),
+        **life_of(options),
     )
+
+
+def _lines_of(files: list[str]) -> list[str]:
+    """The lines of files of labels, without empty ones and remarks. Raises UsageError."""
+    lines: list[str] = []
+    for path in files:
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                lines += [line.strip() for line in file]
+        except OSError as error:
+            raise UsageError(f"cannot read the file of labels {path}: {error.strerror}") from error
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _mounts(options: Parsed) -> list[MountRequest]:
