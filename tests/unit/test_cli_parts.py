@@ -23,7 +23,7 @@ def test_options_end_at_the_image() -> None:
         (["-X"], "unknown shorthand flag: 'X' in -X"),
         (["--name"], "flag needs an argument: --name"),
         (["-dX"], "unknown shorthand flag: 'X' in -dX"),
-        (["--device=/dev/x"], "--device is not supported yet"),
+        (["--link=x"], "--link is not supported yet"),
         (["--stop-timeout", "1_0"], 'invalid argument "1_0"'),
         (["--rm=maybe"], 'invalid argument "maybe"'),
     ],
