@@ -334,7 +334,10 @@ class Engine:
 
     def _make(self, request: ContainerRequest) -> tuple[Container, int]:
         """The records, complete and under their final name, and the lock that says that we are at it."""
-        image = self.images.resolve(request.image)
+        with self.images.using():  # whoever removes images sees the container, or comes before us
+            return self._make_of(request, self.images.resolve(request.image))
+
+    def _make_of(self, request: ContainerRequest, image: Image) -> tuple[Container, int]:
         identity = os.urandom(32).hex()
         self._settle_network(request)
         record = record_of(request, image, identity)

@@ -10,7 +10,7 @@ from specrun.oci import digest as digests
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _CHUNK = 1 << 20
 
@@ -68,24 +68,43 @@ class BlobStore:
 
     def put_stream(self, parts: Iterable[bytes]) -> tuple[str, int]:
         """Store the parts as one blob; gives digest and size. Succeeding means that it is stored."""
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for part in parts:
+                size += len(part)
+                yield part
+
+        draft, digest = self.draft(counted())
+        self.settle(draft, digest)
+        return digest, size
+
+    def draft(self, parts: Iterable[bytes]) -> tuple[str, str]:
+        """Write the parts to a file that is no blob yet; gives its path, and the digest that it would have."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         draft = f"{self.folder}/.{os.urandom(8).hex()}.draft"
-        state, size = digests.bulk(), 0
+        state = digests.bulk()
         try:
             with open(draft, "xb") as file:
                 for part in parts:
                     state.update(part)
-                    size += len(part)
                     file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
-            digest = f"sha256:{state.hexdigest()}"
+        except BaseException:
+            discard(draft)
+            raise
+        return draft, f"sha256:{state.hexdigest()}"
+
+    def settle(self, draft: str, digest: str) -> None:
+        """Let a draft be the blob that it is."""
+        try:
             os.rename(draft, self.path(digest))
         except BaseException:
             discard(draft)
             raise
         sync_directory(self.folder)
-        return digest, size
 
     def chunks(self, digest: str) -> Iterable[bytes]:
         """The blob in pieces; raises Damaged at its end if it was not what its name says."""

@@ -144,16 +144,19 @@ class ImageStore:
 
     def add(
         self, layers: Sequence[Layer], config: dict[str, Any], references: Iterable[Reference] = (), *, size: int = -1,
-        assembled: str = "", parent: str = "",
+        assembled: str = "", parent: str = "", raw_config: str = "",
     ) -> Image:  # fmt: skip
         """Store a new image of stored `layers` (the lowest first) and let `references` stand for it.
 
         `size` is the bytes of all layers, unpacked (default: the sum of what they say). Call it while `adding()` is
-        held, from before the first layer was stored. Adding the same image again adds the references.
+        held, from before the first layer was stored. Adding the same image again adds the references. With
+        `raw_config`, the digest of a stored blob, that is the configuration, byte by byte as it came.
         """
         if len(layers) > MAX_LAYERS:
             raise SpecrunError(f"an image of {len(layers)} layers: no more than {MAX_LAYERS} can be mounted")
-        config_digest, config_size = self.blobs.put(_encode(config))
+        config_digest, config_size = raw_config, self.blobs.size(raw_config) if raw_config else 0
+        if not raw_config:
+            config_digest, config_size = self.blobs.put(_encode(config))
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,

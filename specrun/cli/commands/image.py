@@ -1,8 +1,10 @@
-"""`specrun image assemble`: a base image from this host's signed packages."""
+"""`specrun image assemble`: a base image from this host's signed packages; `image verify`: is the store sound?"""
 
 from __future__ import annotations
 
 import argparse
+
+from specrun.cli.options import Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,3 +39,22 @@ def run(arguments: list[str], context: Context) -> int:
         image = assemble_known(context.root(), known, tags=tags, suite=options.suite)
     context.out(f"{image.id}\n")
     return 0
+
+
+VERIFY = Command(
+    "image verify",
+    "",
+    "Read every blob of the store, and say which is not what its digest says.",
+    [],
+    examples=["image verify"],
+)
+
+
+def verify(arguments: list[str], context: Context) -> int:
+    """Print what is wrong, a line each; 1 when anything is."""
+    from specrun.store.images import ImageStore
+
+    VERIFY.require(VERIFY.parse(arguments), 0, 0)
+    problems = ImageStore(context.root()).verify()
+    context.out("".join(f"{problem}\n" for problem in problems))
+    return 1 if problems else 0

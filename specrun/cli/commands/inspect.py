@@ -267,7 +267,7 @@ def describe_image(image: Image) -> dict[str, Any]:
         "Id": image.id,
         "RepoTags": [reference.familiar for reference in references],
         "RepoDigests": sorted({f"{reference.familiar_name}@{image.manifest_digest}" for reference in references}),
-        "Parent": "",
+        "Parent": image.parent,
         "Comment": (image.config.get("history") or [{}])[-1].get("comment", ""),
         "Created": image.created,
         "Author": image.config.get("author", ""),

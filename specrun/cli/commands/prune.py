@@ -1,4 +1,4 @@
-"""`specrun container prune`: containers that are not running go."""
+"""`specrun container prune` and `image prune`: what is not in use goes."""
 
 from __future__ import annotations
 
@@ -56,6 +56,45 @@ def prune_containers(engine: Engine, filters: list[str]) -> tuple[list[str], int
         names.append(container.id)
         freed += size
     return names, freed
+
+
+IMAGES = Command(
+    "image prune",
+    "[OPTIONS]",
+    "Remove images that have no name.",
+    [
+        Option("-a --all", "flag", "Remove all images that no container uses, not just those without a name"),
+        Option("--filter", "list", "Filter by until=, label= or label!=", "filter"),
+        Option("-f --force", "flag", "Don't ask"),
+    ],
+    examples=["image prune -f", "image prune -af --filter until=24h"],
+)
+
+
+def images(arguments: list[str], context: Context) -> int:
+    """Remove what no container uses."""
+    options = IMAGES.parse(arguments)
+    IMAGES.require(options, 0, 0)
+    if not options.force:
+        which = "images without at least one container associated to them" if options.all else "dangling images"
+        context.out(f"WARNING! This will remove all {which}.\n")
+        if not confirmed(context):
+            context.out("Total reclaimed space: 0B\n")
+            return 0
+    lines, freed = prune_images(context.engine(), options.filter, all=options.all)
+    context.out(report("Deleted Images", lines, freed))
+    return 0
+
+
+def prune_images(engine: Engine, filters: list[str], *, all: bool) -> tuple[list[str], int]:
+    """Remove the images that are not in use and all filters let pass; gives Docker's lines and the bytes freed."""
+    from specrun.cli.commands.images import Filter
+    from specrun.engine import removal
+
+    engine.mend()
+    wanted = Filter(engine.images, filters, ("until", "label", "label!"))
+    removed = removal.prune_images(engine, wanted.passes, all=all)
+    return [line[0].lower() + line[1:] for line in removed.lines], removed.freed
 
 
 def _filter(text: str) -> tuple[str, str]:

@@ -111,7 +111,7 @@ def prune(arguments: list[str], context: Context) -> int:
     engine = context.engine()
     engine.mend()
     freed = 0
-    from specrun.cli.commands.prune import prune_containers
+    from specrun.cli.commands.prune import prune_containers, prune_images
     from specrun.cli.commands.volume import prune_volumes
     from specrun.engine.volumes import VolumeStore
 
@@ -121,7 +121,7 @@ def prune(arguments: list[str], context: Context) -> int:
     if options.volumes:
         steps.append(("Deleted Volumes", *prune_volumes(VolumeStore(engine.root), labels)))
     if not options.filter:
-        steps.append(("Deleted Images", *_images(engine, options.all)))
+        steps.append(("Deleted Images", *prune_images(engine, [], all=options.all)))
     for title, names, size in steps:
         freed += size
         if names:
@@ -136,22 +136,6 @@ def _networks(engine: Engine) -> list[str]:
     from specrun.network.creation import prune as prune_networks
 
     return list(prune_networks(engine.networks, connecting.wanted(engine), lambda network: True))
-
-
-def _images(engine: Engine, all: bool) -> tuple[list[str], int]:
-    """Remove dangling images, or with `all` those that no container uses; gives what was done, and bytes."""
-    from specrun.oci.reference import Reference
-
-    lines = []
-    with engine.images.using(exclusive=True):
-        users = {one.image_id for one in engine.list(all=True)}
-        for image in engine.images.all():
-            if image.id in users or (image.references and not all):
-                continue
-            lines += [f"untagged: {Reference.parse(text).familiar}" for text in image.references]
-            engine.images.remove(image.id)
-            lines.append(f"deleted: {image.id}")
-    return lines, max(0, engine.images.collect()) if lines else 0
 
 
 def _warning(all: bool, volumes: bool) -> str:
@@ -175,12 +159,12 @@ def _line(kind: str, total: int, active: int, size: int, free: int, *, always: b
 
 
 def _verbose(usage: _Usage) -> str:
-    from specrun.cli.commands.images import _rows as image_rows
+    from specrun.cli.commands.images import rows_of
 
     images = [["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"]]
     for image in usage.images:
         shared = usage.shared_by(image)
-        for row in image_rows(image, False):
+        for row in rows_of(image, image.references):
             sizes = [row["Size"], output.size(shared), output.size(max(0, image.size - shared))]
             count = str(usage.users.get(image.id, 0))
             images.append([row["Repository"], row["Tag"], row["ID"], row["CreatedSince"], *sizes, count])
