@@ -42,6 +42,9 @@ VERBS = {
     "apply": "make it as the specs say",
     "status": "show what the specs' objects are doing",
     "delete": "remove what the specs have made",
+    "revisions": "list what a project has been",
+    "rollback": "go back to an earlier revision",
+    "convert": "convert Compose files to specs, and specs to Compose or Kubernetes",
     "drift": "show what somebody has changed behind our back",
     "schema": "print the JSON Schema of specs",
     "explain": "print the documentation of a kind or field",
@@ -58,7 +61,7 @@ VERBS = {
 """Verb -> what it does. A verb's module is specrun.cli.commands.<verb>, imported when it is used."""
 
 GROUPS = (
-    ("Specs", "validate plan apply drift status delete schema explain"),
+    ("Specs", "validate plan apply drift status delete revisions rollback convert schema explain"),
     ("Containers", "run create start stop kill ps rm logs wait cp diff commit export port inspect"),
     ("Images", "build images tag rmi history save load import image"),
     ("Volumes", "volume"),

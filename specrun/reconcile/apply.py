@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from specrun.errors import SpecrunError
+from specrun.reconcile import revisions
 from specrun.reconcile.changes import Action, Change, Observed, Plan
 from specrun.reconcile.graph import Graph
 from specrun.reconcile.kinds import TABLE, kind_of
@@ -78,6 +79,8 @@ class Applier:
             journal.intend(created)
             self._run(changes, journal)
             self._adopt(kept)
+            if changes:
+                revisions.record(self.view.root, record, self.view.specs, len(self.done))
         finally:
             journal.close()
             record.save(self.view.root)
@@ -258,4 +261,5 @@ def delete(view: View, record: Project, news: Callable[[str], None]) -> int:
     finally:
         journal.close()
     record.remove(view.root)
+    revisions.forget(view.root, record.name)
     return removed

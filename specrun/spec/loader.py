@@ -18,7 +18,7 @@ from specrun.spec.models import API_VERSION, Metadata
 from specrun.spec.problems import Problem, SpecProblems
 from specrun.spec.sources import SUFFIXES, Options, gather
 from specrun.spec.understand import understand
-from specrun.spec.yamltext import Document
+from specrun.spec.yamltext import Document, Source
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,18 @@ def load(paths: list[str], project: str = "", options: Options | None = None) ->
     """Load files, folders (all their .yaml and .yml, sorted) and `-`. Raises SpecProblems with all that is wrong."""
     options = options or Options()
     documents, problems = gather(paths, options)
+    if not documents and not problems:
+        problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
+    return _specs(documents, problems, project_name(paths, project), options.profiles)
+
+
+def from_values(values: list[dict[str, Any]], file: str, project: str) -> Specs:
+    """Specs of plain documents, as a conversion or a revision has them. Raises SpecProblems."""
+    documents = [Document(Source(file, []), value) for value in values]
+    return _specs(documents, [], project, frozenset())
+
+
+def _specs(documents: list[Document], problems: list[Problem], project: str, profiles: frozenset[str]) -> Specs:
     resources: dict[str, Resource] = {}
     inactive: dict[str, Resource] = {}
     for document in documents:
@@ -89,13 +101,11 @@ def load(paths: list[str], project: str = "", options: Options | None = None) ->
             place = resource.place("metadata", "name")
             problems.append(Problem(place, message, "duplicate-name", resource.key, "metadata.name"))
         wanted = resource.metadata.profiles
-        (resources if not wanted or options.profiles & set(wanted) else inactive).setdefault(resource.key, resource)
-    if not documents and not problems:
-        problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
+        (resources if not wanted or profiles & set(wanted) else inactive).setdefault(resource.key, resource)
     references.check(resources, inactive, problems)
     if problems:
         raise SpecProblems(problems)
-    return Specs(project_name(paths, project), resources, inactive)
+    return Specs(project, resources, inactive)
 
 
 def project_name(paths: list[str], chosen: str) -> str:
@@ -104,7 +114,7 @@ def project_name(paths: list[str], chosen: str) -> str:
         if not is_name(chosen):
             raise SpecrunError(f"{chosen!r} is not the name of a project", hint="letters, digits, '_', '.' and '-'")
         return chosen
-    first = "stdin" if paths[0] == "-" else os.path.basename(os.path.abspath(paths[0]))
+    first = "stdin" if not paths or paths[0] == "-" else os.path.basename(os.path.abspath(paths[0]))
     stem = first.rsplit(".", 1)[0] if first.endswith(SUFFIXES) else first
     cleaned = "".join(char if char.isalnum() and char.isascii() or char in "_.-" else "-" for char in stem).lstrip(
         "_.-"

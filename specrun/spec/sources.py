@@ -69,6 +69,33 @@ def expand(paths: list[str]) -> list[str]:
     return files
 
 
+def variables(paths: list[str], options: Options, problems: list[Problem] | None = None) -> dict[str, str]:
+    """The variables that specs are filled in with. What is wrong with a file goes to `problems`, or is raised."""
+    found: dict[str, str] = {}
+    wrong: list[Problem] = []
+    files = options.env_files
+    if not files:
+        first = paths[0] if paths else "-"
+        folder = "." if first == "-" else first if os.path.isdir(first) else os.path.dirname(first)
+        beside = os.path.join(folder, ".env")
+        files = [beside] if os.path.isfile(beside) else []
+    for file in files:
+        try:
+            name, text = read(file)
+            found.update(dotenv.parse(text, {**options.environment, **options.variables}))
+        except dotenv.DotenvError as error:
+            lines = text.splitlines()
+            source = lines[error.line - 1] if error.line <= len(lines) else ""
+            wrong.append(Problem(Place(name, error.line, 1, source), error.message, "bad-env-file"))
+        except SpecProblems as error:
+            wrong += error.problems
+    if wrong and problems is None:
+        raise SpecProblems(wrong)
+    if problems is not None:
+        problems += wrong
+    return {**found, **options.environment, **options.variables}
+
+
 class _Gatherer:
     """Reads files and what they include; every file once."""
 
@@ -76,26 +103,7 @@ class _Gatherer:
         self.documents: list[Document] = []
         self.problems: list[Problem] = []
         self.seen: set[str] = set()
-        self.variables = self._variables(paths, options)
-
-    def _variables(self, paths: list[str], options: Options) -> dict[str, str]:
-        found: dict[str, str] = {}
-        files = options.env_files
-        if not files:
-            first = paths[0] if paths else "-"
-            folder = "." if first == "-" else first if os.path.isdir(first) else os.path.dirname(first)
-            beside = os.path.join(folder, ".env")
-            files = [beside] if os.path.isfile(beside) else []
-        for file in files:
-            try:
-                name, text = read(file)
-                found.update(dotenv.parse(text, {**options.environment, **options.variables}))
-            except dotenv.DotenvError as error:
-                source = text.splitlines()[error.line - 1] if error.line <= len(text.splitlines()) else ""
-                self.problems.append(Problem(Place(name, error.line, 1, source), error.message, "bad-env-file"))
-            except SpecProblems as error:
-                self.problems += error.problems
-        return {**found, **options.environment, **options.variables}
+        self.variables = variables(paths, options, self.problems)
 
     def add(self, path: str, at: Place | None = None) -> None:
         """Read a file; `at` is where an include names it."""

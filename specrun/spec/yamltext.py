@@ -130,8 +130,11 @@ def _whole_file(name: str, message: str, code: str) -> SpecProblems:
     return SpecProblems([Problem(Place(name, 1, 1), message, code)])
 
 
-def parse(name: str, text: str, fill: Fill | None = None) -> list[Document]:
-    """The documents of a file; empty ones are left out. Raises SpecProblems."""
+def parse(name: str, text: str, fill: Fill | None = None, *, merge_keys: bool = False) -> list[Document]:
+    """The documents of a file; empty ones are left out. Raises SpecProblems.
+
+    With `merge_keys`, `<<` lays a mapping under the one that it stands in, as in Compose files.
+    """
     source = Source(name, text.splitlines())
     try:
         nodes = [node for node in yaml.compose_all(text, _Loader) if node is not None]
@@ -146,7 +149,7 @@ def parse(name: str, text: str, fill: Fill | None = None) -> list[Document]:
         raise _whole_file(name, f"is nested deeper than {MAX_DEPTH}", "too-deep") from error
     documents = []
     for node in nodes:
-        builder = _Builder(source, fill)
+        builder = _Builder(source, fill, merge_keys)
         document = Document(source)
         document.value = builder.build(node, (), document, 0)
         if builder.problems:
@@ -165,7 +168,8 @@ def _place(source: Source, line: int, column: int, width: int) -> Place:
 class _Builder:
     """Turns nodes into values. Problems are collected, so that all are seen at once."""
 
-    def __init__(self, source: Source, fill: Fill | None) -> None:
+    def __init__(self, source: Source, fill: Fill | None, merge_keys: bool = False) -> None:
+        self.merge_keys = merge_keys
         self.source = source
         self.fill = fill
         self.problems: list[Problem] = []
@@ -198,6 +202,10 @@ class _Builder:
                 self.wrong(key_node, "a key must be text", "bad-key")
                 continue
             key = key_node.value
+            if self.merge_keys and not key_node.style and _INTEGER.fullmatch(key):
+                self.wrong(key_node, f"the key {key} is a number; write it in quotes", "bad-key")
+            if key == "<<" and not key_node.style and self.merge_keys:
+                continue
             if key == "<<" and not key_node.style:
                 self.wrong(key_node, "merge keys are not supported", "bad-key")
                 continue
@@ -207,7 +215,30 @@ class _Builder:
                 continue
             document.keys[(*path, key)] = self.mark(key_node)
             result[key] = self.build(value_node, (*path, key), document, depth + 1)
+        if self.merge_keys:
+            self.under(node, path, document, depth, result)
         return result
+
+    def under(self, node: yaml.Node, path: Path, document: Document, depth: int, result: dict[str, Any]) -> None:
+        """What `<<` brings: the keys that are not there."""
+        for key_node, value_node in node.value:
+            if key_node.value != "<<" or key_node.style:
+                continue
+            sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for source in sources:
+                if not isinstance(source, yaml.MappingNode):
+                    self.wrong(source, "<< needs a mapping, or a list of mappings", "bad-key")
+                    continue
+                part = Document(document.source)
+                found = self.mapping(source, path, part, depth + 1)
+                for key in found:
+                    if key not in result:
+                        result[key] = found[key]
+                        kept = (*path, key)
+                        document.keys[kept] = part.keys[kept]
+                        document.values.update(
+                            {at: mark for at, mark in part.values.items() if at[: len(kept)] == kept}
+                        )
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
