@@ -36,6 +36,11 @@ def mask(names: list[str], field: str) -> int:
     return bits
 
 
+def names(bits: int) -> list[str]:
+    """The opposite of `mask`."""
+    return [f"CAP_{name}" for number, name in enumerate(NAMES) if bits >> number & 1]
+
+
 def bounding() -> int:
     """The bounding set of this process, as a bit mask; numbers that the kernel does not know are absent."""
     bits = 0

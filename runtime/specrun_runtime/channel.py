@@ -71,6 +71,39 @@ class Channel:
         return message, descriptors[0] if descriptors else -1
 
 
+def listen(path: str) -> _socket.socket:
+    """A socket at `path` that takes channels; a socket that a killed process has left there is replaced."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    plug = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    with_folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        plug.bind(f"/proc/self/fd/{with_folder}/{os.path.basename(path)}")
+        plug.listen(16)
+    finally:
+        os.close(with_folder)
+    return plug
+
+
+def accept(listener: _socket.socket) -> Channel:
+    """The next one that connects."""
+    descriptor, _ = listener._accept()  # type: ignore[attr-defined] # what socket.accept calls
+    return Channel.at(descriptor)
+
+
+def connect(path: str) -> Channel:
+    """The channel to whoever listens at `path`. Raises OSError."""
+    plug = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    with_folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        plug.connect(f"/proc/self/fd/{with_folder}/{os.path.basename(path)}")
+    finally:
+        os.close(with_folder)
+    return Channel(plug)
+
+
 def send_with(plug: _socket.socket, data: bytes, descriptors: list[int]) -> None:
     """sendmsg(2) with SCM_RIGHTS (unix(7))."""
     ancillary = []

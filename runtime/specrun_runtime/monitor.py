@@ -137,7 +137,8 @@ def _exec(request: dict[str, Any]) -> None:
     """Start one process more in a running container; with `stay`, wait for its end too."""
     process = Process(request["process"])
     preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
-    body = init.Body(process, init.Streams(0, 1, 2, preserved), user=request["user"])
+    stdin = 0 if request.get("stdin", True) else -1
+    body = init.Body(process, init.Streams(stdin, 1, 2, preserved), user=request["user"])
     body.personality = request["personality"]
     cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
     joining = Joining(
@@ -146,10 +147,26 @@ def _exec(request: dict[str, Any]) -> None:
     libc.prctl(Prctl.SET_CHILD_SUBREAPER, 1)
     libc.prctl(Prctl.SET_DUMPABLE, 0)
     pid = joining.run()
-    _send_console(request, process, joining.terminal)
-    _say({"event": "started", "pid": pid, "start_time": start_time(pid)})
+    by_report = process.terminal and not request["console_socket"]
+    if not by_report:
+        _send_console(request, process, joining.terminal)
+    started = {"event": "started", "pid": pid, "start_time": start_time(pid)}
+    _say(started, joining.terminal if by_report else -1)
+    if by_report:
+        if request["drain"]:
+            _drain(joining.terminal)
+        os.close(joining.terminal)
     if request["stay"]:
         _await_end(pid)
+
+
+def _drain(master: int) -> None:
+    """Keep a terminal alive that nobody looks at, until its last user has gone."""
+    try:
+        while os.read(master, _CHUNK):
+            continue
+    except OSError:
+        pass
 
 
 def _send_console(request: dict[str, Any], process: Process, master: int) -> None:
@@ -189,7 +206,11 @@ class Supervisor:
         self.durable: bool = request["durable"]
         self.removal: dict[str, Any] | None = request["removal"]
         self.attached = (bool(request["attach"]["stdout"]), bool(request["attach"]["stderr"]))
-        self.stdin = 0 if request["attach"]["stdin"] else -1
+        self.stdin = 0 if request["attach"]["stdin"] or request["attach"]["keep"] else -1
+        self.keep: str = request["attach"]["keep"]
+        """Whether its input stays open for whoever attaches: "" for no, "once" until the first one has left, "open"."""
+        self.feed = -1
+        """The writing end of that input."""
         self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
         self.cache: str | None = request["cache"]
         self.cgroup = Cgroup(request["cgroup"])
@@ -242,18 +263,20 @@ class Supervisor:
         pid = birth.run()
         for _, writer in pairs:
             os.close(writer)
+        if self.keep and pairs:
+            self.feed = os.open("/proc/self/fd/0", os.O_WRONLY | os.O_CLOEXEC)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0, inheritable=False)  # only the container holds its stdin now, so that its end is seen
         os.close(null)
         if pairs:
             outputs = [
-                Output(reader, name, sink if attached else -1, pipeline=True)
+                Output(reader, name, [Sink(sink, pipeline=True)] if attached else [])
                 for (reader, _), name, sink, attached in zip(
                     pairs, (b"stdout", b"stderr"), (1, 2), self.attached, strict=True
                 )
             ]
         else:
-            outputs = [Output(birth.terminal, b"stdout", 1 if self.attached[0] else -1, pipeline=False)]
+            outputs = [Output(birth.terminal, b"stdout", [Sink(1, pipeline=False)] if self.attached[0] else [])]
         self.state.move(state.RUNNING)
         self.state.pid, self.state.start_time = pid, start_time(pid)
         self.state.started_at = time.time()
@@ -288,6 +311,7 @@ class Supervisor:
         for output in outputs:
             poll.register(output.reader, select.POLLIN)
         checks = self._health(poll)
+        self.visitors = Visitors(self.directory, poll)
         ended = False
         while not ended:
             for number, _ in poll.poll(checks.timeout() if checks else None):
@@ -295,6 +319,9 @@ class Supervisor:
                     ended = True
                 elif checks and checks.heed(number):
                     continue
+                elif number in self.visitors:
+                    if words := self.visitors.heed(number):
+                        self._admit(number, words, outputs)
                 elif number in by_number and not by_number[number].pump(self.log):
                     poll.unregister(number)
                     os.close(number)
@@ -311,6 +338,19 @@ class Supervisor:
         os.close(handle)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return 128 - code if code < 0 else code
+
+    def _admit(self, number: int, sinks: list[int], outputs: list[Output]) -> None:
+        """Somebody attaches: the outputs go there too, and they get the writing end of the input."""
+        tty = len(outputs) == 1
+        for output, sink in zip(outputs, sinks, strict=False):
+            output.sinks.append(Sink(sink, pipeline=False, owned=True))
+        for extra in sinks[len(outputs) :]:
+            os.close(extra)
+        feed = outputs[0].reader if tty else self.feed
+        self.visitors.send(number, {"event": "attached"}, feed)
+        if self.keep == "once" and not tty and self.feed >= 0:
+            os.close(self.feed)  # the visitor has the only one now, so that its end is the input's end
+            self.feed = -1
 
     def _health(self, poll: select.poll) -> health.Health | None:
         if not self.check:
@@ -349,6 +389,7 @@ class Supervisor:
             return False
         lasted = time.time() - known.started_at
         self._record_end(status, state.RESTARTING)
+        self.visitors.close({"event": "exited", "status": status})
         _say({"event": "exited", "status": status})
         self._leave_caller()
         self.delay = restarts.delay(self.delay, lasted)
@@ -362,7 +403,10 @@ class Supervisor:
 
     def _leave_caller(self) -> None:
         """Whoever was attached saw one life of the container; the next one has nobody."""
-        self.attached, self.stdin = (False, False), -1
+        self.attached, self.stdin, self.keep = (False, False), -1, ""
+        if self.feed >= 0:
+            os.close(self.feed)
+            self.feed = -1
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for descriptor in range(3):
             os.dup2(null, descriptor, inheritable=False)
@@ -392,6 +436,7 @@ class Supervisor:
         self._tell_waiters()
         if self.removal and self._goes():
             self._remove_directory(self.removal)
+        self.visitors.close({"event": "exited", "status": status})
         _say({"event": "exited", "status": status})
 
     def _goes(self) -> bool:
@@ -448,17 +493,38 @@ class Supervisor:
         eventlog.append(about["folder"], "container", action, about["id"], {**about["attributes"], **more})
 
 
-class Output:
-    """One stream of the container: from its pipe or terminal to the log and, if attached, to the caller."""
+class Sink:
+    """Where an attached command gets a stream."""
 
-    __slots__ = ("name", "pipeline", "reader", "sink")
+    __slots__ = ("number", "owned", "pipeline")
 
-    def __init__(self, reader: int, name: bytes, sink: int, *, pipeline: bool) -> None:
-        self.reader = reader
-        self.name = name
-        self.sink = sink
+    def __init__(self, number: int, *, pipeline: bool, owned: bool = False) -> None:
+        self.number = number
         self.pipeline = pipeline
         """Whether a caller that reads no more closes the stream, so that `specrun run ... | head` ends."""
+        self.owned = owned
+        """Whether the descriptor is closed with it."""
+
+    def put(self, data: bytes) -> bool:
+        """Write; False when nobody reads any more."""
+        try:
+            write_all(self.number, data)
+        except OSError:
+            if self.owned:
+                os.close(self.number)
+            return False
+        return True
+
+
+class Output:
+    """One stream of the container: from its pipe or terminal to the log and to those who are attached."""
+
+    __slots__ = ("name", "reader", "sinks")
+
+    def __init__(self, reader: int, name: bytes, sinks: list[Sink]) -> None:
+        self.reader = reader
+        self.name = name
+        self.sinks = sinks
 
     def pump(self, log: logfile.Log | logfile.NoLog) -> bool:
         """Pass one chunk on; False at the end of the stream, or when a pipeline's reader has gone."""
@@ -473,13 +539,61 @@ class Output:
         if not data:
             return False
         log.write(self.name, data)
-        if self.sink >= 0:
-            try:
-                write_all(self.sink, data)
-            except OSError:
-                self.sink = -1
-                return not self.pipeline
+        for sink in self.sinks[:]:
+            if not sink.put(data):
+                self.sinks.remove(sink)
+                if sink.pipeline:
+                    return False
         return True
+
+
+class Visitors:
+    """Commands that attach to the container, by a socket in its folder, which only its owner can enter.
+
+    A visitor sends one message with the descriptors that the outputs are to go to; it is told `attached`, with the
+    writing end of the container's input if there is one, and `exited` at the end.
+    """
+
+    def __init__(self, directory: str, poll: select.poll) -> None:
+        self._poll = poll
+        self._path = f"{directory}/attach"
+        self._guests: dict[int, Channel] = {}
+        self._listener = channel.listen(self._path)
+        poll.register(self._listener, select.POLLIN)
+
+    def __contains__(self, number: int) -> bool:
+        return number == self._listener.fileno() or number in self._guests
+
+    def heed(self, number: int) -> list[int]:
+        """Let somebody in, or hear what a visitor says: the descriptors that it sends."""
+        if number == self._listener.fileno():
+            guest = channel.accept(self._listener)
+            self._guests[guest.fileno()] = guest
+            self._poll.register(guest.fileno(), select.POLLIN)
+            return []
+        message, descriptors = self._guests[number].receive_many(3)
+        if message is None:
+            self._poll.unregister(number)
+            self._guests.pop(number).close()
+        return descriptors
+
+    def send(self, number: int, message: dict[str, Any], descriptor: int = -1) -> None:
+        """Tell one of them."""
+        try:
+            self._guests[number].send(message, descriptor)
+        except OSError:
+            pass  # gone; it is noticed as the end of what it says
+
+    def close(self, message: dict[str, Any]) -> None:
+        """Tell all of them, and let nobody in any more."""
+        for number in self._guests:
+            self.send(number, message)
+            self._guests[number].close()
+        self._listener.close()
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass  # gone with the folder
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

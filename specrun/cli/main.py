@@ -17,6 +17,8 @@ VERBS = {
     "kill": "send a signal to running containers",
     "ps": "list containers",
     "rm": "remove containers",
+    "exec": "run a command in a running container",
+    "attach": "attach to a running container",
     "logs": "print what a container has written",
     "wait": "wait until containers end, and print their exit status",
     "cp": "copy files between a container and the host",
@@ -62,7 +64,7 @@ VERBS = {
 
 GROUPS = (
     ("Specs", "validate plan apply drift status delete revisions rollback convert schema explain"),
-    ("Containers", "run create start stop kill ps rm logs wait cp diff commit export port inspect"),
+    ("Containers", "run create start stop kill exec attach ps rm logs wait cp diff commit export port inspect"),
     ("Images", "build images tag rmi history save load import image"),
     ("Volumes", "volume"),
     ("Networks", "network"),

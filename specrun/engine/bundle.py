@@ -9,12 +9,14 @@ from specrun.engine.security import Security
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 from specrun_runtime import jsontext
+from specrun_runtime.cgroups import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from specrun.engine.containers import Container
     from specrun.engine.networking import Network
     from specrun.engine.record import Record
     from specrun.paths import Root
@@ -74,6 +76,8 @@ def configuration(
         "PATH": environment.pop("PATH", f"PATH={defaults.PATH}"),
         "HOSTNAME": environment.pop("HOSTNAME", f"HOSTNAME={record.config['Hostname']}"),
     }
+    if record.config["Tty"]:
+        first["TERM"] = environment.pop("TERM", "TERM=xterm")
     etc = network.borrowed or directory
     sets = ("bounding", "effective", "permitted")
     return {
@@ -83,6 +87,7 @@ def configuration(
             "env": [*first.values(), *environment.values()],
             "cwd": record.config["WorkingDir"] or "/",
             "user": {"uid": 0, "gid": 0},
+            **_terminal(record),
             "capabilities": dict.fromkeys(sets, security.capabilities),
             "noNewPrivileges": security.choices.no_new_privileges,
         },
@@ -99,6 +104,13 @@ def configuration(
             **security.linux(),
         },
     }
+
+
+def _terminal(record: Record) -> dict[str, Any]:
+    if not record.config["Tty"]:
+        return {}
+    rows, columns = record.host_config.get("ConsoleSize") or (0, 0)
+    return {"terminal": True, "consoleSize": {"height": rows, "width": columns}}
 
 
 _BIND = ["rbind", "rprivate"]
@@ -127,6 +139,13 @@ def cgroup_prefix(root: Root) -> str:
 def cgroup_name(root: Root, identity: str) -> str:
     """The name of the container's control groups."""
     return cgroup_prefix(root) + identity
+
+
+def cgroup_of(container: Container) -> Cgroup:
+    """The control groups of a container that has been started."""
+    with open(f"{container.directory}/config.json", "rb") as file:
+        path: str = jsontext.loads(file.read())["linux"]["cgroupsPath"]
+    return Cgroup(path)
 
 
 def init_layer(root: Root) -> str:

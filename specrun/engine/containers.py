@@ -143,7 +143,7 @@ class Engine:
         `stdin` only says that there will be input: `Running.wait` pumps it.
         """
         request.check()
-        feed, monitor = self._spawn(stdin is not None, stdout, stderr)
+        feed, monitor = self._spawn(stdin is not None or request.interactive and not request.tty, stdout, stderr)
         try:
             container, owner = self._make(request)
         except BaseException:
@@ -153,7 +153,7 @@ class Engine:
         if stdout is not None or stderr is not None:
             self.tell(container, "attach")
         try:
-            self._start(container, running, monitor, feed >= 0, stdout is not None, stderr is not None)
+            self._start(container, running, monitor, stdin is not None, stdout is not None, stderr is not None)
         except BaseException:
             if not monitor.asked:  # nothing has begun, so nothing may be left
                 discard(self.root, container.id, container.id)
@@ -182,10 +182,11 @@ class Engine:
                 return None
             _unmark(container, state.STOPPED_MARK)
             owner = state.own(container.directory)
-            feed, monitor = self._spawn(stdin is not None, stdout, stderr)
+            kept = container.config["OpenStdin"] and not container.config["Tty"]
+            feed, monitor = self._spawn(stdin is not None or kept, stdout, stderr)
             running = Running(container.id, monitor, feed)
             try:
-                self._start(container, running, monitor, feed >= 0, stdout is not None, stderr is not None)
+                self._start(container, running, monitor, stdin is not None, stdout is not None, stderr is not None)
             finally:
                 os.close(owner)
             container.state = state.load(container.directory) if os.path.exists(container.directory) else known
@@ -454,7 +455,7 @@ class Engine:
                 "cgroup": bundle.cgroup_name(self.root, record.id),
                 "events": {"folder": self.root.events, "attributes": event_attributes(record), "id": record.id},
                 "network": network.namespace,
-                "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr},
+                "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr, "keep": "" if stdin else _keep(record)},
                 "removal": self._removal(record) if record.auto_remove else None,
             }
         )
@@ -568,6 +569,13 @@ def _unmark(container: Container, mark: str) -> None:
         os.unlink(f"{container.directory}/{mark}")
     except FileNotFoundError:
         pass
+
+
+def _keep(record: Record) -> str:
+    """Whether the input stays open without anybody attached (Docker's OpenStdin and StdinOnce)."""
+    if not record.config["OpenStdin"] or record.config["Tty"]:
+        return ""
+    return "once" if record.config["StdinOnce"] else "open"
 
 
 class _Changing:

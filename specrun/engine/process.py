@@ -77,6 +77,20 @@ class Running:
                 pumping = False
         return self.result()
 
+    def relay(self, output: int, keys: bytes, *, typing: bool) -> int:
+        """Between the caller's terminal and the container's until it ends or is left by `keys`; gives the exit status.
+
+        `output` is what the container shows. Leaving it is success.
+        """
+        from specrun_runtime.relay import relay
+
+        left = relay(0, self.terminal if typing else -1, output, 1, self.reports(), keys if typing else b"")
+        os.close(output)
+        if left:
+            self.detach()
+            return 0
+        return self.result()
+
     def result(self) -> int:
         """Wait for the container's end; gives its exit status. Raises SpecrunError when nobody knows it."""
         report, _ = self._monitor.next_report()

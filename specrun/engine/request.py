@@ -21,6 +21,7 @@ class ContainerRequest:
     __slots__ = (
         "auto_remove",
         "command",
+        "console",
         "detached",
         "domainname",
         "entrypoint",
@@ -43,6 +44,7 @@ class ContainerRequest:
         "stop_signal",
         "stop_timeout",
         "sysctls",
+        "tty",
         "user",
         "volumes_from",
         "workdir",
@@ -63,6 +65,8 @@ class ContainerRequest:
         auto_remove: bool = False,
         interactive: bool = False,
         detached: bool = False,
+        tty: bool = False,
+        console: tuple[int, int] = (0, 0),
         network: NetworkRequest | str = "default",
         stop_signal: str = "",
         stop_timeout: int | None = None,
@@ -94,6 +98,9 @@ class ContainerRequest:
         self.auto_remove = auto_remove
         self.interactive = interactive
         self.detached = detached
+        self.tty = tty
+        self.console = console
+        """Rows and columns that the terminal begins with; 0 for none in particular."""
         self.network = NetworkRequest(network) if isinstance(network, str) else network
         self.stop_signal = stop_signal
         self.stop_timeout = stop_timeout

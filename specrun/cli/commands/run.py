@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from specrun.engine.process import Running
     from specrun.engine.request import ContainerRequest
 
+DETACH_KEYS = Option(
+    "--detach-keys", "value", "Override the key sequence for detaching (default ctrl-p,ctrl-q)", "keys"
+)
+
 OPTIONS = [
     Option("--cidfile", "value", "Write the container's id to this file"),
     Option("--entrypoint", "value", "Overwrite the default ENTRYPOINT of the image"),
@@ -36,13 +40,15 @@ OPTIONS = [
     *SECURITY_OPTIONS,
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
     Option("--stop-timeout", "number", "Seconds to wait before the container is killed"),
+    DETACH_KEYS,
+    Option("-t --tty", "flag", "Allocate a terminal"),
     Option("--tmpfs", "list", "Mount a tmpfs folder: TARGET[:OPTIONS]"),
     Option("-u --user", "value", "Username or UID (format: <name|uid>[:<group|gid>])"),
     Option("-v --volume", "list", "Bind mount a volume or a host's folder: [SOURCE:]TARGET[:MODE]"),
     Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
-UNSUPPORTED = "-a --attach --cgroup-parent --detach-keys --link --sig-proxy -t --tty"
+UNSUPPORTED = "-a --attach --cgroup-parent --link --sig-proxy"
 COMMAND = Command(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -72,8 +78,15 @@ def run(arguments: list[str], context: Context) -> int:
     COMMAND.require(options, 1)
     request = request_of(options)
     request.auto_remove, request.detached = options.rm, options.detach
+    keys = detach_keys(options.detach_keys)
+    if request.tty and not request.detached:
+        if request.interactive:
+            require_terminal()
+        request.console = window_size()
     prepare_cidfile(options.cidfile)
     try:
+        if request.tty and not request.detached:
+            return _run_in_terminal(request, options.cidfile, keys, context)
         return _run(request, options.cidfile, context)
     except SpecrunError as error:
         # Like Docker's: what prevents a run is 125, whatever it would be elsewhere.
@@ -95,8 +108,7 @@ def _run(request: ContainerRequest, cidfile: str, context: Context) -> int:
     except StartFailed as failure:
         raise cannot_start(failure) from failure
     except SpecrunError as error:
-        if error.code == "no-such-image":
-            context.err(f"Unable to find image '{familiar(request.image)}' locally\n")
+        _explain_missing(error, request.image, context)
         raise
     write_cidfile(cidfile, running.container_id)
     if request.detached:
@@ -107,6 +119,57 @@ def _run(request: ContainerRequest, cidfile: str, context: Context) -> int:
     forwarder.begin(running)
     engine.mend()  # while the container runs, so that nobody waits for it
     return running.wait(stdin)
+
+
+def _run_in_terminal(request: ContainerRequest, cidfile: str, keys: bytes, context: Context) -> int:
+    from specrun_runtime.errors import StartFailed
+
+    engine = context.engine()
+    output, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        running = engine.run(request, stdout=theirs)
+    except StartFailed as failure:
+        raise cannot_start(failure) from failure
+    except SpecrunError as error:
+        _explain_missing(error, request.image, context)
+        raise
+    finally:
+        os.close(theirs)
+    write_cidfile(cidfile, running.container_id)
+    engine.mend()
+    return running.relay(output, keys, typing=request.interactive)
+
+
+def require_terminal() -> None:
+    """Refuse to type into a container what does not come from a terminal, with Docker's words."""
+    if not os.isatty(0):
+        error = UsageError("the input device is not a TTY", hint="leave out -t, or -i")
+        error.exit_status = 1
+        raise error
+
+
+def window_size() -> tuple[int, int]:
+    """Rows and columns of the caller's terminal; zeros when there is none."""
+    try:
+        columns, rows = os.get_terminal_size(1)
+    except OSError:
+        return 0, 0
+    return rows, columns
+
+
+def detach_keys(text: str) -> bytes:
+    """The keys that leave a container running. Raises UsageError."""
+    from specrun_runtime.terminal import parse_detach_keys
+
+    try:
+        return parse_detach_keys(text or "ctrl-p,ctrl-q")
+    except ValueError as error:
+        raise UsageError(f"invalid detach keys ({text}) provided", hint=str(error)) from error
+
+
+def _explain_missing(error: SpecrunError, image: str, context: Context) -> None:
+    if error.code == "no-such-image":
+        context.err(f"Unable to find image '{familiar(image)}' locally\n")
 
 
 class Forwarder:
@@ -155,6 +218,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         hostname=options.hostname,
         labels=dict(pair(text) for text in [*_lines_of(options.label_file), *options.label]),
         interactive=options.interactive,
+        tty=options.tty,
         network=network_of(options),
         stop_signal=options.stop_signal,
         stop_timeout=options.stop_timeout,
