@@ -9,6 +9,10 @@ import signal
 from specrun_runtime import terminal
 from specrun_runtime.fds import write_all
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 _CHUNK = 65536
 
 
@@ -29,15 +33,20 @@ def relay(keyboard: int, into: int, output: int, screen: int, ended: int, keys: 
         except OSError:
             pass  # one of the two has just gone
 
-    before = signal.signal(signal.SIGWINCH, resize) if into >= 0 else None
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)  # by way of the end of raw mode
+
+    handlers: dict[int, Any] = {signal.SIGTERM: leave, signal.SIGHUP: leave}
+    if into >= 0:
+        handlers[signal.SIGWINCH] = resize
+        resize()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        if into >= 0:
-            resize()
         with terminal.RawMode(keyboard):
             return _copy(keyboard, into, output, screen, ended, terminal.DetachKeys(keys))
     finally:
-        if before is not None:
-            signal.signal(signal.SIGWINCH, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _copy(keyboard: int, into: int, output: int, screen: int, ended: int, keys: terminal.DetachKeys) -> bool:

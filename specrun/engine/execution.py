@@ -220,7 +220,7 @@ def _order(engine: Engine, container: Container, config: dict[str, Any], request
         "process": process,
         "user": request.user or container.config.get("User") or "",
         "personality": None,
-        "seccomp": None if request.privileged else linux.get("seccomp"),
+        "seccomp": linux.get("seccomp"),
         "cache": engine.root.filters,
         "console_socket": "",
         "preserved": 0,

@@ -19,7 +19,7 @@ COMMAND = Command(
         Option("-e --env", "list", "Set environment variables"),
         Option("--env-file", "list", "Read in a file of environment variables"),
         Option("-i --interactive", "flag", "Keep STDIN open even if not attached"),
-        Option("--privileged", "flag", "Give it all capabilities that this host has, and no seccomp filter"),
+        Option("--privileged", "flag", "Give it all capabilities that this host has"),
         Option("-t --tty", "flag", "Allocate a terminal"),
         Option("-u --user", "value", "Username or UID (format: <name|uid>[:<group|gid>])"),
         Option("-w --workdir", "value", "Working directory inside the container"),
