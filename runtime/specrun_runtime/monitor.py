@@ -140,6 +140,7 @@ def _exec(request: dict[str, Any]) -> None:
     stdin = 0 if request.get("stdin", True) else -1
     body = init.Body(process, init.Streams(stdin, 1, 2, preserved), user=request["user"])
     body.personality = request["personality"]
+    body.groups = request.get("groups", [])
     cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
     joining = Joining(
         request["pid"], request["start_time"], cgroup, body, rules=request["seccomp"], cache=request["cache"]
@@ -589,6 +590,7 @@ class Visitors:
         for number in self._guests:
             self.send(number, message)
             self._guests[number].close()
+        self._guests.clear()
         self._listener.close()
         try:
             os.unlink(self._path)

@@ -219,6 +219,7 @@ def _order(engine: Engine, container: Container, config: dict[str, Any], request
         "cgroup": {"name": linux["cgroupsPath"].lstrip("/"), "bases": {}},
         "process": process,
         "user": request.user or container.config.get("User") or "",
+        "groups": container.host_config.get("GroupAdd") or [],
         "personality": None,
         "seccomp": linux.get("seccomp"),
         "cache": engine.root.filters,
