@@ -62,12 +62,12 @@ def commit(
 
 def import_archive(
     engine: Engine, chunks: Iterable[bytes], references: list[Reference], *, message: str, changes: list[str],
-    platform: dict[str, str],
+    platform: dict[str, str], config: dict[str, Any] | None = None,
 ) -> Image:  # fmt: skip
     """An image with one layer: an archive of files, plain or compressed. Raises BadArchive."""
     from specrun import events
 
-    config: dict[str, Any] = {}
+    config = dict(config or {})
     apply_changes(config, changes)
     with engine.images.adding():
         layer = store_archive(engine.images.blobs, decompress(chunks))

@@ -99,12 +99,12 @@ def _file(name: str, data: bytes) -> bytes:
 
 
 def load(
-    store: ImageStore, chunks: Iterable[bytes], news: Callable[[str], None]
+    store: ImageStore, chunks: Iterable[bytes], news: Callable[[str], None], *, named: bool = True
 ) -> list[tuple[Image, list[Reference]]]:
     """Store the images of an archive, plain or compressed, and unpack their layers; `news` hears what goes on.
 
-    Gives the images with the references that now stand for them. All images are complete and proven before the
-    first reference changes. Raises BadArchive, and Damaged for a blob that is not what its digest says.
+    Gives the images with the references that now stand for them, or that would if `named`. All images are complete
+    and proven before the first reference changes. Raises BadArchive, and Damaged for what is not as its digest says.
     """
     with store.adding():
         files = _Files(store, Source(decompress(chunks)))
@@ -114,7 +114,7 @@ def load(
                 raise BadArchive("there is no image in the archive")
             for one in found:
                 one.unpack(store, news)
-            return [one.enter(store) for one in found]
+            return [one.enter(store, named=named) for one in found]
         finally:
             files.close()
 
@@ -234,16 +234,17 @@ class _Loaded:
             news(f"{layer.diff_id[7:19]}: Loading layer")
             layer.content_size = unpack_layer(store.root, store.blobs, layer.digest, layer.diff_id)
 
-    def enter(self, store: ImageStore) -> tuple[Image, list[Reference]]:
+    def enter(self, store: ImageStore, *, named: bool) -> tuple[Image, list[Reference]]:
         """List it in the index."""
         references = [Reference.parse(name) for name in self.names]
+        given = references if named else []
         if not self.manifest[0]:
-            return store.add(self.layers, self.config, references, raw_config=self.config_digest), references
+            return store.add(self.layers, self.config, given, raw_config=self.config_digest), references
         notes = {
             CONFIG_DIGEST: self.config_digest,
             UNPACKED_SIZE: str(sum(layer.content_size for layer in self.layers)),
         }
-        return store.enter(*self.manifest, notes, references), references
+        return store.enter(*self.manifest, notes, given), references
 
 
 def _from_docker(files: _Files) -> list[_Loaded]:

@@ -55,10 +55,17 @@ def assemble_image(
     return _assemble(root, packages, None, settings, tags, mark)
 
 
-def assemble_known(root: Root, name: str, *, tags: list[str], suite: str = "") -> Image:
+def known_fingerprint(name: str, suite: str, config: dict[str, Any]) -> str:
+    """What an image made by the recipe `name` answers to."""
+    return fingerprint([f"recipe {name}"], suite, config)
+
+
+def assemble_known(
+    root: Root, name: str, *, tags: list[str], suite: str = "", config: dict[str, Any] | None = None
+) -> Image:
     """Assemble the base image `name` (a familiar repository name, for example `python`) by its recipe.
 
-    Raises SpecrunError, also when there is no recipe for it.
+    What `config` has stands in the place of the recipe's. Raises SpecrunError, also when there is no such recipe.
     """
     _require_suite(suite)
     recipe = recipes.find(name)
@@ -67,10 +74,11 @@ def assemble_known(root: Root, name: str, *, tags: list[str], suite: str = "") -
             f"which packages make {name}?",
             hint=f"name them with --packages; known are {', '.join(recipes.names())}",
         )
-    mark = fingerprint([f"recipe {name}"], suite, recipe.config)
+    settings = {**recipe.config, **(config or {})}
+    mark = known_fingerprint(name, suite, config or {})
     if recipe.bootstrap:
-        return _bootstrap(root, recipe, tags, mark)
-    return _assemble(root, recipe.packages(), recipe, recipe.config, tags, mark)
+        return _bootstrap(root, recipe, settings, tags, mark)
+    return _assemble(root, recipe.packages(), recipe, settings, tags, mark)
 
 
 def _require_suite(suite: str) -> None:
@@ -92,7 +100,7 @@ def _assemble(
         return _keep(store, draft, newest, origin, config, references, mark)
 
 
-def _bootstrap(root: Root, recipe: Recipe, tags: list[str], mark: str) -> Image:
+def _bootstrap(root: Root, recipe: Recipe, config: dict[str, Any], tags: list[str], mark: str) -> Image:
     references = [Reference.parse(tag) for tag in tags]
     store = ImageStore(root)
     with store.adding(), Draft(root, "bootstrap") as draft:
@@ -101,7 +109,7 @@ def _bootstrap(root: Root, recipe: Recipe, tags: list[str], mark: str) -> Image:
         debian.bootstrap(suite, draft.fs, newest)
         if recipe.arrange:
             recipe.arrange(draft.fs)
-        return _keep(store, draft, newest, f"{suite} minbase", recipe.config, references, mark)
+        return _keep(store, draft, newest, f"{suite} minbase", config, references, mark)
 
 
 def _keep(

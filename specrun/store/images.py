@@ -305,6 +305,17 @@ class ImageStore:
                     problems.append(f"{name}: blob {one['digest']} {what}")
         return problems
 
+    def fault(self, image: Image) -> str:
+        """What is missing of the image, or of another size than it must be; "" when all is there. Reads no blob."""
+        try:
+            manifest = self.manifest(image)
+        except Damaged as error:
+            return error.message
+        for one in [manifest["config"], *manifest["layers"]]:
+            if self.blobs.size(one["digest"]) != one["size"]:
+                return f"blob {one['digest'][:19]} of it is missing or cut short"
+        return ""
+
     def _entries(self) -> list[dict[str, Any]]:
         try:
             with open(f"{self.root.oci}/index.json", "rb") as file:

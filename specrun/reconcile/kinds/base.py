@@ -76,7 +76,7 @@ class View:
         """All images by canonical reference, as they were when first asked for."""
         found = {}
         for image in self.engine.images.all():
-            facts = FoundImage(image.id, image.assembled, "")
+            facts = FoundImage(image.id, image.assembled, self.engine.images.fault(image))
             found.update(dict.fromkeys(image.references, facts))
         return found
 

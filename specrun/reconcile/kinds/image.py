@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
 from typing import Any
 
 from specrun.errors import SpecrunError
@@ -13,7 +17,9 @@ from specrun.reconcile.project import Entry
 from specrun.spec.loader import Resource
 from specrun.spec.models import ImageSpec
 from specrun.spec.yamltext import Path
-from specrun.store.assemble import assemble_image, fingerprint
+from specrun.store.archives import load
+from specrun.store.assemble import assemble_image, assemble_known, fingerprint, known_fingerprint
+from specrun.store.images import Image, ImageStore, architecture
 
 
 def _spec(resource: Resource) -> ImageSpec:
@@ -26,7 +32,7 @@ class Images:
 
     def unsupported(self, resource: Resource) -> list[Path]:
         """Sources that this version has not."""
-        return [(name,) for name in ("pull", "load", "importFrom") if getattr(resource.spec, name) is not None]
+        return [("pull",)] if _spec(resource).pull is not None else []
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its tags, and what they stand for."""
@@ -40,24 +46,24 @@ class Images:
         return Found(present[0].id, "present", "", facts) if present else None
 
     def inputs(self, view: View, resource: Resource) -> dict[str, str]:
-        """Packages come from the distribution; nothing stands beside the spec."""
-        return {}
+        """The digest of the archive that stands beside the spec, if there is one."""
+        spec = _spec(resource)
+        return {field: _digest_of(view, resource, field) for field in ("load", "importFrom") if getattr(spec, field)}
 
     def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
-        """By the recipe's fingerprint, which the image carries."""
+        """By the fingerprint of what it was made of, which the image carries."""
         spec = _spec(resource)
         key = resource.key
-        include = spec.packages.include if spec.packages else []
         there = {tag: desk.image(tag) for tag in spec.tags}
         missing = [tag for tag, image in there.items() if image is None]
-        packages = f"{len(include)} package{'s' if len(include) != 1 else ''}"
         if len(missing) == len(there):
             gone = entry is not None and entry.made
-            return Change(Action.CREATE, key, f"from {packages}, tags {', '.join(spec.tags)}", drifted=gone)
-        mark = fingerprint(include, spec.packages.suite if spec.packages else "", image_config(spec))
+            return Change(Action.CREATE, key, f"{_origin(spec)}, tags {', '.join(spec.tags)}", drifted=gone)
+        mark = _mark(spec, desk.observed.inputs.get(key, {}))
         others = [tag for tag, image in there.items() if image and image.assembled != mark]
         if others:
-            return Change(Action.REPLACE, key, f"{', '.join(others)} is an image of another recipe")
+            what = "recipe" if spec.packages else "archive"
+            return Change(Action.REPLACE, key, f"{', '.join(others)} is an image of another {what}")
         if faults := [image.fault for image in there.values() if image and image.fault]:
             return Change(Action.REPLACE, key, faults[0], drifted=True)
         if missing:
@@ -65,11 +71,21 @@ class Images:
         return Change(Action.KEEP, key, "")
 
     def apply(self, task: Task) -> None:
-        """Assemble it; the store keeps what it has already."""
+        """Make it; the store keeps what it has already."""
         spec = _spec(task.resource)
+        root = task.view.root
         if spec.packages:
-            include, suite = spec.packages.include, spec.packages.suite
-            assemble_image(task.view.root, include, tags=list(spec.tags), suite=suite, config=image_config(spec))
+            suite, config = spec.packages.suite, image_config(spec)
+            if spec.packages.recipe:
+                assemble_known(root, spec.packages.recipe, tags=list(spec.tags), suite=suite, config=config)
+            else:
+                assemble_image(root, spec.packages.include or [], tags=list(spec.tags), suite=suite, config=config)
+            return
+        mark = _mark(spec, self.inputs(task.view, task.resource))
+        source = _load(task, spec.load) if spec.load else _import(task, spec)
+        source.assembled = mark
+        for tag in spec.tags:
+            ImageStore(root).take(source, Reference.parse(tag))
 
     def remove(self, view: View, entry: Entry) -> str:
         """Take its tags away; an image that a container of somebody else uses stays."""
@@ -86,6 +102,77 @@ class Images:
                 continue
             removed = engine.images.untag(Reference.parse(tag)) or removed
         return remark or ("" if removed else "-")
+
+
+def _origin(spec: ImageSpec) -> str:
+    """Where it comes from, in a few words."""
+    if spec.load or spec.importFrom:
+        return f"from {spec.load or spec.importFrom}"
+    if spec.packages and spec.packages.recipe:
+        return f"by the recipe {spec.packages.recipe}"
+    count = len(spec.packages.include or []) if spec.packages else 0
+    return f"from {count} package{'s' if count != 1 else ''}"
+
+
+def _mark(spec: ImageSpec, inputs: dict[str, str]) -> str:
+    """What an image that answers this spec carries: the fingerprint of all that it is made of."""
+    if spec.packages and spec.packages.recipe:
+        return known_fingerprint(spec.packages.recipe, spec.packages.suite, image_config(spec))
+    if spec.packages:
+        return fingerprint(spec.packages.include or [], spec.packages.suite, image_config(spec))
+    archive = [f"{field} {digest}" for field, digest in sorted(inputs.items())]
+    return fingerprint(archive, "", image_config(spec) if spec.importFrom else {})
+
+
+def _digest_of(view: View, resource: Resource, field: str) -> str:
+    """The digest of the file that a field names. Raises SpecrunError at the place of the field."""
+    if resource.key not in view.digests:
+        state = hashlib.sha256()
+        for chunk in _chunks(resource, field):
+            state.update(chunk)
+        view.digests[resource.key] = state.hexdigest()
+    return view.digests[resource.key]
+
+
+def _chunks(resource: Resource, field: str) -> Iterator[bytes]:
+    path = resource.path(getattr(resource.spec, field))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        place = resource.place("spec", field)
+        raise SpecrunError(f"{resource.key}: {path} cannot be read: {error.strerror}", place=place) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SpecrunError(f"{resource.key}: {path} is not a regular file", place=resource.place("spec", field))
+        while data := file.read(1 << 20):
+            yield data
+
+
+def _load(task: Task, name: str) -> Image:
+    """The image of an archive that has one, or that of several which has one of the wanted tags."""
+    found = load(ImageStore(task.view.root), _chunks(task.resource, "load"), lambda text: None, named=False)
+    wanted = {canonical(tag) for tag in _spec(task.resource).tags}
+    fitting = [image for image, names in found if wanted & {one.canonical for one in names}] or [
+        image for image, _ in found
+    ]
+    if len(fitting) > 1:
+        raise SpecrunError(
+            f"{task.resource.key}: {name} holds {len(found)} images, and none of them is called as one of the tags",
+            place=task.resource.place("spec", "load"),
+            hint="save the one image alone",
+        )
+    return fitting[0]
+
+
+def _import(task: Task, spec: ImageSpec) -> Image:
+    """The image with one layer, a root file system."""
+    from specrun.engine.commit import import_archive
+
+    chunks = _chunks(task.resource, "importFrom")
+    platform = {"architecture": architecture(), "os": "linux"}
+    return import_archive(
+        task.view.engine, chunks, [], message="", changes=[], platform=platform, config=image_config(spec)
+    )
 
 
 def image_config(spec: ImageSpec) -> dict[str, Any]:

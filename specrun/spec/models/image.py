@@ -12,8 +12,15 @@ from specrun.spec.models.base import AbsolutePath, Command, Environment, ImageRe
 class Packages(Model):
     """Where the files of an assembled image come from."""
 
+    ONE_OF = ("include", "recipe")
+
     suite: str = Field(default="", description="The release that the packages must be of, for example bookworm.")
-    include: Annotated[list[str], Field(min_length=1)] = Field(description="The packages whose files are put in.")
+    include: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="The packages whose files are put in."
+    )
+    recipe: Literal["busybox", "debian", "python", "registry"] | None = Field(
+        default=None, description="A base image as the hub's of that name: its packages, files and configuration."
+    )
 
 
 class ImageConfig(Model):
