@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 TYPE_CHECKING = False
@@ -96,6 +95,8 @@ def listing(rows: list[dict[str, Any]], fields: list[tuple[str, str]], format: s
     if not format or format == "table":
         return columns([[heading for heading, _ in fields], *([str(row[key]) for _, key in fields] for row in rows)])
     if format == "json":
+        import json
+
         return "".join(json.dumps(row) + "\n" for row in rows)
     from specrun.cli.templates import render_rows
 

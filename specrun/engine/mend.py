@@ -38,6 +38,8 @@ def mend(root: Root) -> None:
     for group in groups:
         if group.removeprefix(bundle.cgroup_prefix(root)) not in present:
             _remove_group(group)
+    if any(entry.startswith(".") for entry in _listing(root.volumes)):
+        VolumeStore(root).sweep()
     for entry in _listing(root.trash):
         remove_tree(f"{root.trash}/{entry}")
     if os.path.exists(root.networks):

@@ -244,7 +244,7 @@ class _Seeds:
 
         One that is `used` keeps its folder, which a running container may have mounted.
         """
-        draft = f"{volume}/fill.{os.urandom(6).hex()}"
+        draft = f"{os.path.dirname(volume)}/.fill.{os.urandom(6).hex()}"
         os.mkdir(draft, 0o755)
         try:
             self.copy(path, draft)

@@ -96,25 +96,26 @@ class VolumeStore:
         except VolumeNotFound:
             pass
         self._make_folder()
-        draft = f"{self.root.volumes}/.{name[:64]}.{os.urandom(6).hex()}"
-        document = {
-            "created": time.time(), "labels": labels, "options": options, "container": container
-        }  # fmt: skip
-        umask = os.umask(0o022)
-        try:
-            os.mkdir(draft, 0o701)
-            os.mkdir(f"{draft}/_data", 0o755)
-            if fill is not None:
-                fill(f"{draft}/_data")
-            write_atomic(f"{draft}/volume.json", jsontext.dumps(document).encode())
-            os.rename(draft, f"{self.root.volumes}/{name}")
-        except BaseException as error:
-            remove_tree(draft)
-            if isinstance(error, OSError) and error.errno in (17, 39):  # another command has made it meanwhile
-                return self.get(name)
-            raise
-        finally:
-            os.umask(umask)
+        with self.choosing():
+            draft = f"{self.root.volumes}/.{name[:64]}.{os.urandom(6).hex()}"
+            document = {
+                "created": time.time(), "labels": labels, "options": options, "container": container
+            }  # fmt: skip
+            umask = os.umask(0o022)
+            try:
+                os.mkdir(draft, 0o701)
+                os.mkdir(f"{draft}/_data", 0o755)
+                if fill is not None:
+                    fill(f"{draft}/_data")
+                write_atomic(f"{draft}/volume.json", jsontext.dumps(document).encode())
+                os.rename(draft, f"{self.root.volumes}/{name}")
+            except BaseException as error:
+                remove_tree(draft)
+                if isinstance(error, OSError) and error.errno in (17, 39):  # another command has made it meanwhile
+                    return self.get(name)
+                raise
+            finally:
+                os.umask(umask)
         sync_directory(self.root.volumes)
         events.emit(self.root, "volume", "create", name, {"driver": "local"})
         return self.get(name)
@@ -181,6 +182,16 @@ class VolumeStore:
         """Remove the anonymous volumes that were made for a container which is no more."""
         if any(volume.container == container for volume in self.all()):
             self.remove_unused(lambda volume: volume.container == container)
+
+    def sweep(self) -> None:
+        """Remove what commands that were killed have left half made; nobody can be at it while the lock is ours."""
+        try:
+            with locked(self.root.lock("volumes"), wait=False):
+                for entry in _listing(self.root.volumes):
+                    if entry.startswith("."):
+                        remove_tree(f"{self.root.volumes}/{entry}")
+        except BlockingIOError:
+            pass  # somebody is making a volume; the next command sweeps
 
     def _hide(self, volume: Volume) -> str:
         trash = f"{self.root.trash}/{volume.name[:64]}.{os.urandom(4).hex()}"

@@ -24,7 +24,20 @@ CASES = {
     "run --rm busybox true": ["run", "--rm", "busybox", "true"],
     "ps -a": ["ps", "-a"],
     "images": ["images"],
+    "inspect": ["inspect", "bench"],
+    "inspect -f": ["inspect", "-f", "{{range .Mounts}}{{.Name}}{{end}}", "bench"],
+    "volume create and rm": ["sh", "$docker volume create made && $docker volume rm made"],
+    "run --rm -v volume": ["run", "--rm", "--net", "none", "-v", "bench:/v", "busybox", "true"],
+    "cp 100 MB out": ["sh", "$docker cp bench:/big $folder/big"],
+    "cp 100 MB in": ["sh", "$docker cp $folder/big bench:/copied"],
+    "diff": ["diff", "bench"],
+    "commit 8 MB": ["sh", "$docker commit small committed"],
 }
+PREPARE = """
+$docker run --net none --name bench -v bench:/v busybox dd if=/dev/urandom of=/big bs=1M count=100
+$docker run --net none --name small busybox dd if=/dev/urandom of=/f bs=1M count=8
+"""
+"""What the cases find: a container that has written 100 MB and has a volume, and one that has written 8 MB."""
 
 
 def measure(command: list[str], environment: dict[str, str]) -> float:
@@ -34,8 +47,10 @@ def measure(command: list[str], environment: dict[str, str]) -> float:
     return time.perf_counter() - began
 
 
-def line(program: str, arguments: list[str]) -> list[str]:
+def line(program: str, arguments: list[str], folder: str) -> list[str]:
     """The whole command line of a case."""
+    if arguments[0] == "sh" and len(arguments) > 1:
+        return ["sh", "-c", f"set -e; docker={program}; folder={folder}; {arguments[1]}"]
     if arguments == ["sh"]:
         return ["sh", "-c", f"{program} rm -f $({program} run -d --net none busybox sleep 60)"]
     return [program, *arguments]
@@ -56,11 +71,15 @@ def main() -> int:
             load = f"tar -C {layer} -c . | docker import -c 'CMD [\"sh\"]' - busybox:latest"
             subprocess.run(["sh", "-c", load], env=theirs, check=True, capture_output=True)
         rows = []
+        for program, environment in ((COMMAND, ours), ("docker", theirs)):
+            if environment:
+                prepare = line(program, ["sh", PREPARE], folder)
+                subprocess.run(prepare, env=environment, check=True, capture_output=True)
         for name, arguments in CASES.items():
             mine, docker = [], []
             for number in range(RUNS + 1):
-                sample = measure(line(COMMAND, arguments), ours)
-                other = measure(line("docker", arguments), theirs) if theirs else 0.0
+                sample = measure(line(COMMAND, arguments, folder), ours)
+                other = measure(line("docker", arguments, folder), theirs) if theirs else 0.0
                 if number:  # the first warms up
                     mine.append(sample * 1000)
                     docker.append(other * 1000)
