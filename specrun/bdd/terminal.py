@@ -49,8 +49,10 @@ class Terminal:
     def await_end(self, seconds: float) -> int | None:
         """The exit status, or None when the command still runs after `seconds`."""
         self._read(lambda: self.process.poll() is not None, seconds)
-        self._read(lambda: False, 0.1)
-        return self.process.poll()
+        try:
+            return self.process.wait(seconds)  # its terminal ends a moment before it does
+        except subprocess.TimeoutExpired:
+            return None
 
     def _read(self, done: Callable[[], bool], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
