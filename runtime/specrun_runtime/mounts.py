@@ -179,29 +179,51 @@ def new_overlay(lower: list[str], upper: str, work: str, user_namespace: int = -
     owners that they have for the container's root; that needs Linux 6.13 (layers by descriptor). Raises
     IsolationError with EINVAL on an older one: a caller then gives layers that are owned as the mapping wants.
     """
+    if user_namespace < 0:
+        return _overlay(lower, {"upperdir": upper, "workdir": work}, 0)
     with Fd(libc.fsopen("overlay")) as context:
         libc.fsconfig(context.number, FsConfig.SET_STRING, "source", "overlay")
-        if user_namespace >= 0:
-            _set_idmapped(context.number, lower, upper, work, user_namespace)
-        else:
-            _set_lower(context.number, lower)
-            libc.fsconfig(context.number, FsConfig.SET_STRING, "upperdir", upper)
-            libc.fsconfig(context.number, FsConfig.SET_STRING, "workdir", work)
+        _set_idmapped(context.number, lower, upper, work, user_namespace)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
         return Fd(libc.fsmount(context.number, 0))
 
 
 def new_view(lower: list[str]) -> Fd:
     """A detached, read-only mount of `lower` (topmost first), to look at files without attaching it anywhere."""
-    if len(lower) == 1:  # overlayfs wants two layers when there is no writable one
-        view = copy_of(AT_FDCWD, lower[0])
-        libc.mount_setattr(view.number, enable=MountAttr.RDONLY | MountAttr.NODEV | MountAttr.NOSUID)
-        return view
+    attributes = MountAttr.RDONLY | MountAttr.NODEV | MountAttr.NOSUID
+    if len(lower) > 1:
+        return _overlay(lower, {}, attributes)
+    view = copy_of(AT_FDCWD, lower[0])  # overlayfs wants two layers when there is no writable one
+    libc.mount_setattr(view.number, enable=attributes)
+    return view
+
+
+def _overlay(lower: list[str], others: dict[str, str], attributes: int) -> Fd:
+    try:
+        return _made(lower, others, attributes)
+    except IsolationError as error:
+        if error.errno != 22:
+            raise
+    # Before Linux 6.5 there is one option for all layers, and all options are one text of a page with separators of
+    # its own, whose mistakes are told at the end only. Paths of descriptors are short and need no escapes.
+    opened: list[int] = []
+    try:
+        for path in (*lower, *others.values()):
+            opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        short = [f"/proc/self/fd/{number}" for number in opened]
+        others = dict(zip(others, short[len(lower) :], strict=True))
+        return _made([], {"lowerdir": ":".join(short[: len(lower)]), **others}, attributes)
+    finally:
+        for number in opened:
+            os.close(number)
+
+
+def _made(lower: list[str], others: dict[str, str], attributes: int) -> Fd:
     with Fd(libc.fsopen("overlay")) as context:
-        libc.fsconfig(context.number, FsConfig.SET_STRING, "source", "overlay")
-        _set_lower(context.number, lower)
+        for key, value in (("source", "overlay"), *(("lowerdir+", layer) for layer in lower), *others.items()):
+            libc.fsconfig(context.number, FsConfig.SET_STRING, key, value)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
-        return Fd(libc.fsmount(context.number, MountAttr.RDONLY | MountAttr.NODEV | MountAttr.NOSUID))
+        return Fd(libc.fsmount(context.number, attributes))
 
 
 def _set_idmapped(context: int, lower: list[str], upper: str, work: str, user_namespace: int) -> None:
@@ -225,19 +247,6 @@ def _idmapped(path: str, user_namespace: int) -> Fd:
         copy.close()
         raise
     return copy
-
-
-def _set_lower(context: int, lower: list[str]) -> None:
-    try:
-        for layer in lower:
-            libc.fsconfig(context, FsConfig.SET_STRING, "lowerdir+", layer)
-        return
-    except IsolationError as error:
-        if error.errno != 22:
-            raise
-    # Before Linux 6.5 there is one option for all layers, with its own separators to escape.
-    joined = ":".join(layer.replace("\\", "\\\\").replace(":", "\\:") for layer in lower)
-    libc.fsconfig(context, FsConfig.SET_STRING, "lowerdir", joined)
 
 
 def make_root_slave() -> None:

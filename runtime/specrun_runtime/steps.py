@@ -473,20 +473,23 @@ class MaskPath(Step):
         with _existing(stage, self.path) as target:
             if target.number < 0:
                 return
-            if stat.S_ISDIR(os.fstat(target.number).st_mode):
-                source = self._empty(stage)
-            else:
+            if not stat.S_ISDIR(os.fstat(target.number).st_mode):
                 source = self._null(stage)
+            elif stage.empty < 0:
+                # The first folder gets the file system itself: before Linux 6.15 only an attached mount is copied.
+                stage.empty = self._new_empty()
+                libc.move_mount(stage.empty, target.number)
+                return
+            else:
+                source = stage.empty
             with mounts.copy_of(source, "") as copy:
                 libc.move_mount(copy.number, target.number)
 
-    def _empty(self, stage: Stage) -> int:
-        if stage.empty < 0:
-            options = mounts.Options()
-            options.enable = int(MountAttr.RDONLY)
-            options.data = [("nr_inodes", "1"), ("size", "0")]
-            stage.empty = mounts.new_filesystem("tmpfs", "tmpfs", options).release()
-        return stage.empty
+    def _new_empty(self) -> int:
+        options = mounts.Options()
+        options.enable = int(MountAttr.RDONLY)
+        options.data = [("nr_inodes", "1"), ("size", "0")]
+        return mounts.new_filesystem("tmpfs", "tmpfs", options).release()
 
     def _null(self, stage: Stage) -> int:
         """Our own null device, proven to be one; never what an image calls /dev/null."""

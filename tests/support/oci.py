@@ -16,8 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from specrun_runtime import defaults
 
 COMMAND = str(Path(sys.executable).with_name("specrun-runtime"))
@@ -70,6 +68,8 @@ class Bundle:
     def map_ids(self, first: int = 100000, size: int = 65536) -> None:
         """Have a user namespace whose root is `first` outside; the test is skipped where none can be made."""
         if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
+            import pytest  # not there in a virtual machine
+
             pytest.skip("no user namespace can be made here (a chroot may have none)")
         self.linux["namespaces"].append({"type": "user"})
         for kind in ("uidMappings", "gidMappings"):
