@@ -71,8 +71,6 @@ class Monitor:
     def reap(self) -> None:
         """Wait for the monitor to end, and close what is open."""
         self.abandon()
-        while not self.pid and self.reports.receive()[0] is not None:
-            continue
         self.reports.close()
         if self.pid:
             try:
