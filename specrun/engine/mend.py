@@ -91,7 +91,7 @@ def _settle(root: Root, entry: str, directory: str) -> None:
     _remove_group(bundle.cgroup_name(root, identity))
     networking.let_go(directory)
     if entry.startswith(".") or known.status == state.CREATING or (kept.auto_remove and known.status != state.CREATED):
-        discard(root, identity, entry)
+        discard(root, identity, entry, unborn=known.status == state.CREATING)
         if known.status != state.CREATING:
             events.emit(root, "container", "destroy", identity, record.event_attributes(kept))
         return
@@ -106,14 +106,17 @@ def _settle(root: Root, entry: str, directory: str) -> None:
     events.emit(root, "container", "die", identity, {**record.event_attributes(kept), "exitCode": "137"})
 
 
-def discard(root: Root, identity: str, entry: str) -> None:
-    """Remove a container's folder and free its name: out of the way first, then away."""
+def discard(root: Root, identity: str, entry: str, *, unborn: bool = False) -> None:
+    """Remove a container's folder and free its name: out of the way first, then away.
+
+    The volumes that were made for it alone go too, if it was to remove itself or is `unborn`: never made to the end.
+    """
     trash = f"{root.trash}/{identity}.{os.urandom(4).hex()}"
     _remove_group(bundle.cgroup_name(root, identity))
     networking.let_go(f"{root.containers}/{entry}")
     try:
         kept = record.Record.load(f"{root.containers}/{entry}")
-        name, removes = kept.name, kept.auto_remove or entry.startswith(".")
+        name, removes = kept.name, kept.auto_remove or unborn or entry.startswith(".")
     except Exception:
         name, removes = "", True
     try:
