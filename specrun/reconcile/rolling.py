@@ -120,9 +120,9 @@ def _is_well(view: View, identity: str, spec: ContainerSpec) -> bool:
             return False
         if container.state.status != state.RUNNING or not state.is_owned(container.directory):
             return False
-        health = getattr(container.state, "health", "") or ""
+        health = (container.health or {}).get("Status", "")
         if checked and health in ("healthy", "unhealthy"):
-            return health == "healthy"
+            return bool(health == "healthy")
         if time.monotonic() > deadline:
             return not checked
         time.sleep(0.05)

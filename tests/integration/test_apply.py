@@ -200,3 +200,46 @@ def test_targets_and_pruning(host: Host, tmp_path: Path) -> None:
     assert plan.stdout.count(b"delete   no longer in these specs") == 2
     host.ok("apply", "--prune", spec)
     assert host.ok("ps", "-a", "--format", "{{.Names}}") == "a\n"
+
+
+KEPT = """apiVersion: specrun/v1
+kind: Container
+metadata: {name: web}
+spec:
+  image: busybox
+  network: none
+  command: [sh, -c, "trap 'exit 0' TERM; sleep 0.5; touch /ready; while :; do sleep 0.1; done"]
+  restart: on-failure:3
+  resources: {limits: {memory: %s, cpus: 0.5, pids: 40}}
+  healthcheck: {test: [CMD, test, -e, /ready], interval: 200ms, retries: 20}
+---
+apiVersion: specrun/v1
+kind: Job
+metadata: {name: after}
+spec:
+  image: busybox
+  network: none
+  command: [echo, after]
+  dependsOn: [{container: web, condition: healthy}]
+"""
+
+
+def test_limits_change_in_place_and_health_is_waited_for(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, KEPT % "64m")
+    lines = host.ok("apply", "--wait", "--timeout", "30", spec).splitlines()
+    assert "after" in lines
+    assert "healthy" in host.ok("status", spec)
+    assert host.run("drift", spec).returncode == 0
+    before = json.loads(host.ok("inspect", "web"))[0]
+    write(tmp_path, KEPT % "96m")
+    plan = host.run("plan", spec).stdout.decode()
+    assert "~ container/web" in plan
+    assert "resources.limits.memory: 67108864 -> 100663296" in plan
+    host.ok("apply", spec)
+    after = json.loads(host.ok("inspect", "web"))[0]
+    assert after["State"]["Pid"] == before["State"]["Pid"]
+    assert after["HostConfig"]["Memory"] == 96 << 20
+    assert host.run("drift", spec).returncode == 0
+    host.ok("stop", "web")
+    host.ok("apply", spec)
+    assert host.run("drift", spec).returncode == 0

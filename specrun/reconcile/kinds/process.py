@@ -44,7 +44,7 @@ class Unhealthy(SpecrunError):
     code = "unhealthy"
 
 
-IN_PLACE = ("resources", "ports", "networks", "restart", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
+IN_PLACE = ("resources", "ports", "networks", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
 """Fields that are changed without a new process."""
 
 
@@ -69,7 +69,7 @@ class _Processes:
         if container is None:
             return None
         status, code = container.state.status, container.state.exit_code
-        if status == state.RUNNING and not state.is_owned(container.directory):
+        if container.state.is_up and not state.is_owned(container.directory):
             status, code = state.EXITED, 137  # its monitor was killed; the next change makes that official
         token = (container.config.get("Labels") or {}).get(TOKEN, "")
         facts: dict[str, Fact] = {}
@@ -80,7 +80,8 @@ class _Processes:
             facts, made = {**facts, **links}, {**made, **ties}
         if entry is not None and token == entry.token:
             facts.update(given.facts(view, entry))
-        detail = {"image_id": container.image_id, "exit_code": code, "made": made, "pid": container.state.pid}
+        health = (container.health or {}).get("Status", "") if status == state.RUNNING else ""
+        detail = {"image_id": container.image_id, "exit_code": code, "made": made, "health": health}
         return Found(container.id, status, token, facts, detail)
 
     def inputs(self, view: View, resource: Resource) -> dict[str, str]:
@@ -208,6 +209,8 @@ class Containers(_Processes):
     def _by_run(self, resource: Resource, found: Found) -> Change:
         if found.state == state.RUNNING:
             return Change(Action.KEEP, resource.key, "")
+        if found.state == state.RESTARTING:
+            return Change(Action.KEEP, resource.key, "is between two starts, as its restart policy says")
         code = found.detail["exit_code"]
         what = f"it has exited with status {code}" if found.state == state.EXITED else "it was never started"
         return Change(Action.UPDATE, resource.key, f"start it again: {what}", drifted=True)
@@ -225,6 +228,9 @@ class Containers(_Processes):
         changed = task.change.differences
         self._renew(task, container)
         connect.settle(task, container)
+        if any(one.field[0] == "resources" for one in changed):
+            with engine.changing(container):
+                request.keep_limits(container, spec_of(task.resource))
         restart = any(one.dotted.startswith(repair.BY_RESTART) for one in changed)
         wanted = {one.dotted: one.new for one in changed if one.dotted.startswith(repair.IN_PLACE)}
         try:
@@ -307,10 +313,10 @@ def await_condition(view: View, entry: Entry, condition: str, timeout: float) ->
     deadline = time.monotonic() + timeout
     while True:
         container = own_container(view, entry)
-        health = (getattr(container.state, "health", "") or "") if container else ""
+        health = (container.health or {}).get("Status", "") if container else ""
         if health == "healthy":
             return
-        if container is None or container.state.status != state.RUNNING or health in ("", "none"):
+        if container is None or not container.state.is_up or health in ("", "none"):
             what = "is not running" if health else "has no health check"
             raise Unhealthy(f"{entry.key} {what}, so it is never healthy")
         if time.monotonic() > deadline:

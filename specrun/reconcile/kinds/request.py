@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from specrun.engine.mountspec import MountRequest
 from specrun.engine.networking import NetworkRequest
+from specrun.engine.policies import Health
 from specrun.engine.request import ContainerRequest
+from specrun.engine.resources import Resources
 from specrun.engine.security import SecurityRequest
 from specrun.network.joining import Wish
 from specrun.network.ports import parse_publish
@@ -17,10 +19,11 @@ from specrun.reconcile.kinds import given
 from specrun.reconcile.kinds.files import read_file
 from specrun.reconcile.project import TOKEN
 from specrun.spec import dotenv
-from specrun.spec.models import ProcessSpec
+from specrun.spec.models import ContainerSpec, ProcessSpec
 from specrun.spec.yamltext import Path
 
 if TYPE_CHECKING:
+    from specrun.engine.containers import Container
     from specrun.reconcile.kinds.base import Task
     from specrun.spec.loader import Resource
     from specrun.spec.models.process import Attachment, Mount
@@ -46,6 +49,22 @@ SLOTS: dict[str, str] = {
     "cgroupns": "security",
     "stopSignal": "stop_signal",
     "stopTimeout": "stop_timeout",
+    "domainname": "domainname",
+    "restart": "restart",
+    "healthcheck": "health",
+    "logging": "log_options",
+    "sysctls": "sysctls",
+    "init": "init",
+    "security.groups": "groups",
+    "resources.limits": "resources",
+    "resources.reservations": "resources",
+    "resources.cpuShares": "resources",
+    "resources.cpuset": "resources",
+    "ulimits": "resources",
+    "shmSize": "resources",
+    "devices": "resources",
+    "oomScoreAdj": "resources",
+    "oomKillDisable": "resources",
     "volumes": "mounts",
     "volumesFrom": "volumes_from",
     "networks": "network",
@@ -101,7 +120,67 @@ def of(task: Task) -> ContainerRequest:
         mounts=[*mounts, *given.mounts(task.view, resource, spec, task.entry.token)],
         volumes_from=spec.volumesFrom,
         security=security_of(resource, spec),
+        resources=resources_of(spec),
+        groups=spec.security.groups,
+        domainname=spec.domainname or "",
+        sysctls=spec.sysctls,
+        init=spec.init,
+        log_options=_log_options(spec),
+        **_keeping(spec),
     )
+
+
+def _keeping(spec: ProcessSpec) -> dict[str, Any]:
+    """How a container is kept running, and found well."""
+    if not isinstance(spec, ContainerSpec):
+        return {}
+    found: dict[str, Any] = {"restart": spec.restart or ""}
+    if check := spec.healthcheck:
+        test = ["CMD-SHELL", check.test] if isinstance(check.test, str) else check.test
+        found["health"] = Health(
+            ["NONE"] if check.disable else test,
+            interval=check.interval or 0.0,
+            timeout=check.timeout or 0.0,
+            start_period=check.startPeriod or 0.0,
+            start_interval=check.startInterval or 0.0,
+            retries=check.retries or 0,
+        )
+    return found
+
+
+def _log_options(spec: ProcessSpec) -> dict[str, str]:
+    values = {"max-size": spec.logging.maxSize, "max-file": spec.logging.maxFile}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def resources_of(spec: ProcessSpec) -> Resources:
+    """Its limits, as the engine takes them."""
+    limits = spec.resources.limits
+    return Resources(
+        memory=limits.memory or 0,
+        memory_swap=limits.memorySwap or 0,
+        memory_reservation=spec.resources.reservations.memory or 0,
+        cpus=limits.cpus or 0.0,
+        cpu_shares=spec.resources.cpuShares or 0,
+        cpuset_cpus=spec.resources.cpuset or "",
+        pids_limit=limits.pids or 0,
+        oom_kill_disable=spec.oomKillDisable,
+        oom_score_adj=spec.oomScoreAdj or 0,
+        shm_size=spec.shmSize or 0,
+        ulimits=[f"{name}={limit.soft}:{limit.hard}" for name, limit in spec.ulimits.items()],
+        devices=[f"{one.source}:{one.target or one.source}:{one.permissions}" for one in spec.devices],
+    )
+
+
+def keep_limits(container: Container, spec: ProcessSpec) -> None:
+    """Write the limits into the container's record, so that its next start has them too."""
+    host = container.record.host_config
+    wanted = resources_of(spec).host_config()
+    for name in ("Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpusetCpus", "PidsLimit"):
+        host.pop(name, None)
+        if name in wanted:
+            host[name] = wanted[name]
+    container.record.save(container.directory, durable=True)
 
 
 def security_of(resource: Resource, spec: ProcessSpec) -> SecurityRequest:
