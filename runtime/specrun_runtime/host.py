@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 
-from specrun_runtime import capabilities, cgroups, libc
+from specrun_runtime import capabilities, cgroups, libc, netlink, nft
+from specrun_runtime.constants import Clone
+from specrun_runtime.netlink import Netlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NEEDED = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "MKNOD", "NET_ADMIN", "SETGID", "SETPCAP", "SETUID", "SYS_ADMIN")
 OLDEST = (5, 12)
@@ -34,7 +40,55 @@ def examine() -> list[Finding]:
         _cgroup_mode(),
         _cgroup_devices(),
         _memfd(),
+        _packet_filter(),
+        _bridges(),
     ]
+
+
+def _packet_filter() -> Finding:
+    """Whether nft works here, asked in a network namespace of its own."""
+    path = nft.program()
+    if path is None:
+        return Finding("nftables", False, "no nft", "install nftables, or use --network none or host", needed=False)
+    script = "table inet t { chain c { type nat hook output priority 0; }\n}\ntable bridge t { chain c { }\n}\n"
+    detail = _in_new_network(lambda: nft.apply(script))
+    remedy = f"load the modules nf_tables, nft_nat and nf_tables_bridge: {detail}"
+    return Finding("nftables", not detail, detail or path, remedy, needed=False)
+
+
+def _bridges() -> Finding:
+    """Whether bridges and pairs of links can be made."""
+
+    def make() -> None:
+        with Netlink() as kernel:
+            for kind in ("bridge", "veth"):
+                about = netlink.nested(18, netlink.text(1, kind))  # IFLA_LINKINFO, IFLA_INFO_KIND
+                body = bytes(16) + netlink.text(3, f"t{kind}") + about
+                kernel.ask(16, body, netlink.CREATE | netlink.EXCLUSIVE, subject=kind)
+
+    detail = _in_new_network(make)
+    remedy = f"load the modules bridge and veth: {detail}"
+    return Finding("bridges", not detail, detail or "bridge and veth", remedy, needed=False)
+
+
+def _in_new_network(work: Callable[[], None]) -> str:
+    """Do it in a child with a network namespace of its own; gives what went wrong, or ""."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            libc.unshare(Clone.NEWNET)
+            work()
+        except OSError as error:
+            os.write(writer, str(error).encode()[:400])
+        finally:
+            os._exit(0)
+    os.close(writer)
+    try:
+        return os.read(reader, 400).decode("utf-8", "replace")
+    finally:
+        os.close(reader)
+        os.waitpid(child, 0)
 
 
 def _kernel() -> Finding:

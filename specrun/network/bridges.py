@@ -8,7 +8,7 @@ import time
 
 from specrun.errors import Conflict, HostUnfit, SpecrunError
 from specrun.files import write_atomic
-from specrun.network import links, ports, rules
+from specrun.network import links, neighbors, ports, rules
 from specrun.network.networks import DEFAULT, free_subnet
 from specrun.network.rules import Publication
 from specrun.network.subnets import Subnet
@@ -46,6 +46,7 @@ def bring_up(store: NetworkStore, network: Network) -> Network:
                 links.take_up(kernel, network.link(store.root))  # somebody took it down under its containers
             else:
                 _make(store.root, network, kernel)
+        neighbors.pass_through(store.root)
     except OSError as error:
         take_down(store, network)
         raise unfit(f"make the bridge of network {network.name}", error) from error
@@ -67,6 +68,7 @@ def take_down(store: NetworkStore, network: Network) -> None:
         if others:
             remake_rules(store)
     if not others:
+        neighbors.withdraw(root)
         _forget_fingerprint(root)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from specrun.network import bridges, links, names, ports
+from specrun.network import bridges, links, names, neighbors, ports
 from specrun.network.networks import NetworkStore
 from specrun_runtime import attachment, state
 from specrun_runtime.fds import start_time
@@ -27,6 +27,8 @@ def mend(root: Root) -> None:
         with store.lock():
             if not bridges.rules_are_ours(root):
                 bridges.remake_rules(store)
+    if up:
+        neighbors.pass_through(root)
 
 
 def _mend_names(root: Root) -> None:
