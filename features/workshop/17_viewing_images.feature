@@ -1,0 +1,12 @@
+Feature: Viewing images
+  The workshop's section "Viewing images": what has been built is listed with its name, id, age and size.
+
+  Background:
+    Given the workshop's files
+    And I ran `docker build -t hello docker/scratch`
+
+  Scenario: The listing has Docker's columns, and the image of 31 bytes
+    When the workshop says `docker images`
+    Then it succeeds
+    And its output matches "^REPOSITORY +TAG +IMAGE ID +CREATED +SIZE$"
+    And its output matches "^hello +latest +[0-9a-f]{12} +.*ago +31B$"
