@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -176,8 +177,7 @@ class Target:
         try:
             size = info.st_size
             if size > _CHUNK:
-                while size > 0 and (done := os.copy_file_range(opened, file, min(size, 1 << 30))):
-                    size -= done
+                _copy_content(opened, file, size)
             elif size:
                 write_all(file, os.read(opened, size + 1))
             owner = self.owner or (info.st_uid, info.st_gid)
@@ -216,6 +216,18 @@ class Target:
 
     def _failed(self, message: str) -> BuildFailed:
         return BuildFailed(f"{self.node.keyword} failed: {message}", node=self.node)
+
+
+def _copy_content(source: int, target: int, size: int) -> None:
+    """Copy `size` bytes, within the kernel where it can."""
+    try:
+        while size > 0 and (done := os.copy_file_range(source, target, min(size, 1 << 30))):
+            size -= done
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        while data := os.read(source, _CHUNK):
+            write_all(target, data)
 
 
 def destination_of(path: str, workdir: str) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ import json
 import os
 from contextlib import ExitStack
 
-from specrun.build import copying, modes, remote
+from specrun.build import copying, modes
 from specrun.build.cache import Cache, Explainer, Inputs, Record
 from specrun.build.errors import BuildFailed, DockerfileError
 from specrun.build.evaluation import Evaluator, Platform, Scope, Step, is_git, is_url
@@ -14,7 +14,6 @@ from specrun.build.ignore import Patterns, patterns_of
 from specrun.build.instructions import Copy, Run, read
 from specrun.build.layering import LayerStore, StageState, is_empty
 from specrun.build.parser import parse
-from specrun.build.running import Runner, Secrets, enter_own_namespace, mend
 from specrun.build.stages import Graph
 from specrun.build.tree import Source, Tree, inputs_of
 from specrun.errors import NotFound, SpecrunError, UsageError
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from specrun.build.parser import Node
     from specrun.build.progress import Progress
     from specrun.build.request import BuildRequest
+    from specrun.build.running import Runner
     from specrun.paths import Root
     from specrun.store.images import Image
     from specrun.store.layers import Layer
@@ -116,6 +116,18 @@ class Build:
         self._number = 0
         self._missed = False
         self._mounting = False
+        self._made_runner: Runner | None = None
+
+    @property
+    def _runner(self) -> Runner:
+        """What runs commands; a build that finds all of them in the cache never imports it."""
+        if self._made_runner is None:
+            from specrun.build.request import Secrets
+            from specrun.build.running import Runner
+
+            secrets = self.request.secrets or Secrets()
+            self._made_runner = Runner(self.root, self._work, secrets, self._tree, self.request.network)
+        return self._made_runner
 
     def _refuse_warnings(self) -> None:
         """A Dockerfile with `# check=error=true` is not built while a check warns."""
@@ -133,7 +145,10 @@ class Build:
         """Build the target and its needs; nothing is tagged before all is done. Raises SpecrunError."""
         references = [Reference.parse(tag) for tag in self.request.tags]
         order = self.graph.order(self.target)
-        mend(self.root)
+        if _is_work_left(self.root):
+            from specrun.build.running import mend
+
+            mend(self.root)
         with self.images.adding(), ExitStack() as stack:
             self._work = f"{self.root.path}/build/work/{os.urandom(8).hex()}"
             os.makedirs(self._work, mode=0o700)
@@ -142,6 +157,8 @@ class Build:
             stack.callback(self._close_trees)
             self._mounting = any(self._has_binds(stage) for stage in order)
             if self._mounting:
+                from specrun.build.running import enter_own_namespace
+
                 enter_own_namespace()  # before anything is opened: only what is of it can be mounted in it
             plans = {stage.number: self._begin(stage) for stage in order}
             self._total = sum(len(steps) + 1 for _, steps in plans.values())
@@ -149,7 +166,7 @@ class Build:
                 self._stage(stage, *plans[stage.number])
             state = self.states[self.target.number]
             self._label(state)
-            image = self.images.add(state.layers, state.document(), references)
+            image = self._known(state.id, references) or self.images.add(state.layers, state.document(), references)
             self.explainer.save()
             if self.request.cache_to:
                 self.cache.export(self.request.cache_to, self.keys)
@@ -157,6 +174,14 @@ class Build:
 
         unused = sorted(set(self.request.arguments) - self.scope.declared - PROXIES - {"SOURCE_DATE_EPOCH"})
         return Result(image.id, image.manifest_digest, [reference.familiar for reference in references], unused)
+
+    def _known(self, identity: str, references: list[Reference]) -> Image | None:
+        """The image, if it is in the store under all of these names already: then there is nothing to write."""
+        try:
+            image = self.images.resolve(identity)
+        except SpecrunError:
+            return None
+        return image if all(reference.canonical in image.references for reference in references) else None
 
     @staticmethod
     def _has_binds(stage: Stage) -> bool:
@@ -213,14 +238,13 @@ class Build:
         triggers = evaluator.triggers(state.config, stage.node)
         if triggers:
             self.progress.note(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}")
-        runner = Runner(self.root, self._work, self.request.secrets or Secrets(), self._tree, self.request.network)
         for instruction in triggers:
-            self._step(stage, evaluator.step(instruction), state, runner, evaluator)
+            self._step(stage, evaluator.step(instruction), state, evaluator)
         for instruction in instructions:
             self._number += 1
             self.progress.step(self._number, self._total, _shown(instruction.node))
             step = evaluator.step(instruction)
-            self._step(stage, step, state, runner, evaluator)
+            self._step(stage, step, state, evaluator)
         self.states[stage.number] = state
 
     def _from_image(self, image: Image) -> StageState:
@@ -237,7 +261,7 @@ class Build:
         state.chain = json.dumps([image.id, image.diff_ids])
         return state
 
-    def _step(self, stage: Stage, step: Step, state: StageState, runner: Runner, evaluator: Evaluator) -> None:
+    def _step(self, stage: Stage, step: Step, state: StageState, evaluator: Evaluator) -> None:
         with ExitStack() as stack:
             lower = state.lower(self.layers)
             inputs = Inputs(state.chain, step.created_by or step.node.original)
@@ -248,7 +272,7 @@ class Build:
             place = f"{stage.number}/{step.node.line}/{step.created_by if step.node is stage.node else ''}"
             self.progress.explain(self.explainer.reason(place, inputs, record is not None, refused))
             if record is None:
-                layer = self._make(step, lower, state, sources, runner, evaluator, stack)
+                layer = self._make(step, lower, state, sources, evaluator, stack)
                 record = Record(_created(self.epoch), layer)
                 self.cache.save(key, record)
             elif not step.empty or not self._missed:
@@ -301,12 +325,16 @@ class Build:
         sources: list[Source] = []
         for text in step.sources:
             if copy.keyword == "ADD" and is_git(text):
+                from specrun.build import remote
+
                 folder = self._fresh("git")
                 _, where = remote.clone(
                     text, folder, step.node, keep_git=bool(copy.keep_git_dir), checksum=copy.checksum
                 )
                 found = self._folder(where, stack).find(".", step.node, step.exclude)
             elif copy.keyword == "ADD" and is_url(text):
+                from specrun.build import remote
+
                 path = remote.fetch(text, self._fresh("url"), step.node, copy.checksum)
                 found = self._folder(os.path.dirname(path), stack).find(os.path.basename(path), step.node, [])
                 for one in found:
@@ -329,8 +357,8 @@ class Build:
         return Tree(opened, path)
 
     def _make(
-        self, step: Step, lower: list[str], state: StageState, sources: list[Source], runner: Runner,
-        evaluator: Evaluator, stack: ExitStack,
+        self, step: Step, lower: list[str], state: StageState, sources: list[Source], evaluator: Evaluator,
+        stack: ExitStack,
     ) -> Layer | None:  # fmt: skip
         """Do what the step says; gives its layer, or None when it makes none."""
         if step.kind == "meta":
@@ -342,7 +370,7 @@ class Build:
         stack.callback(remove_tree, base)
         try:
             if step.kind == "run":
-                self._run(step, lower, state, runner, upper, stack)
+                self._run(step, lower, state, upper, stack)
             else:
                 self._write(step, lower, sources, base, evaluator)
             if step.kind == "workdir" and is_empty(upper):
@@ -356,9 +384,9 @@ class Build:
                 hint="free some space and build again; the finished steps are kept",
             ) from error  # fmt: skip
 
-    def _run(
-        self, step: Step, lower: list[str], state: StageState, runner: Runner, upper: str, stack: ExitStack
-    ) -> None:
+    def _run(self, step: Step, lower: list[str], state: StageState, upper: str, stack: ExitStack) -> None:
+        runner = self._runner
+
         def announce(identity: str) -> None:
             with open(f"{self._work}/container", "a", encoding="ascii") as file:
                 file.write(f"{identity}\n")
@@ -409,6 +437,8 @@ class Build:
             wanted = copy.keyword == "ADD" and (copy.unpack or (copy.unpack is None and not is_url(source.wanted)))
             if not wanted or source.is_folder:
                 return False
+            from specrun.build import remote
+
             with source.reopen() as opened:
                 chunks = remote.archive_of(opened.number)
                 if chunks is None:
@@ -522,11 +552,20 @@ def _shown(node: Node) -> str:
 
 
 def _created(epoch: int | None) -> str:
-    if epoch is None:
-        return remote.now()
     import time
 
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+    if epoch is not None:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+    moment = time.time()
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(moment))}.{int(moment % 1 * 1_000_000_000):09d}Z"
+
+
+def _is_work_left(root: Root) -> bool:
+    """Whether another build is at work, or one that was killed has left something."""
+    try:
+        return bool(os.listdir(f"{root.path}/build/work"))
+    except FileNotFoundError:
+        return False
 
 
 def _epoch_of_environment() -> int | None:

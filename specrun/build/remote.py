@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import posixpath
 import subprocess
-import time
 
 from specrun.build.errors import BuildFailed
 from specrun.oci.digest import bulk
@@ -213,9 +212,3 @@ def _xz(chunks: Iterable[bytes]) -> Iterator[bytes]:
             pending = b""
             if data:
                 yield data
-
-
-def now() -> str:
-    """This moment as configurations have it."""
-    moment = time.time()
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(moment))}.{int(moment % 1 * 1_000_000_000):09d}Z"

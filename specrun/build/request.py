@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from specrun.build.running import Secrets
+
+class Secrets:
+    """What `--secret` and `--ssh` give: files and values by id, which no layer, key or record ever holds."""
+
+    def __init__(self, secrets: dict[str, bytes] | None = None, agents: dict[str, str] | None = None) -> None:
+        self.secrets = secrets or {}
+        self.agents = agents or {}
 
 
 class BuildRequest:

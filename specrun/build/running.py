@@ -6,10 +6,11 @@ import os
 import stat
 
 from specrun.build.errors import BuildFailed
+from specrun.engine import mountspec
 from specrun.engine.containers import Engine
 from specrun.engine.mountspec import MountRequest
 from specrun.engine.request import ContainerRequest
-from specrun.errors import SpecrunError
+from specrun.errors import SpecrunError, UsageError
 from specrun.files import locked, remove_tree
 from specrun.oci import digest as digests
 from specrun.store.images import Image, ImageStore
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from specrun.build.evaluation import Step
     from specrun.build.mounts import Mount
+    from specrun.build.request import Secrets
     from specrun.build.tree import Tree
     from specrun.engine.containers import Container
     from specrun.paths import Root
@@ -48,14 +50,6 @@ class _Layers(ImageStore):
 
     def lower_directories(self, image: Image) -> list[str]:
         return self._lower if image is self._step else super().lower_directories(image)
-
-
-class Secrets:
-    """What `--secret` and `--ssh` give: files and values by id, which no layer, key or record ever holds."""
-
-    def __init__(self, secrets: dict[str, bytes] | None = None, agents: dict[str, str] | None = None) -> None:
-        self.secrets = secrets or {}
-        self.agents = agents or {}
 
 
 class Runner:
@@ -153,6 +147,12 @@ class Runner:
     def _mount(self, mount: Mount, step: Step, environment: list[str], stack: ExitStack) -> MountRequest | None:
         if mount.target and not mount.target.startswith("/"):
             mount.target = f"{step.workdir.rstrip('/')}/{mount.target}"
+        if mount.target:
+            mount.target = mountspec.clean(mount.target)
+            try:
+                mountspec.check_target(mount.target, "")
+            except UsageError as error:
+                raise BuildFailed(f"RUN failed: {error.message}", node=step.node, word=mount.target) from error
         if mount.type == "tmpfs":
             options = [f"size={mount.size}"] if mount.size else []
             return MountRequest("tmpfs", "", mount.target, tmpfs_options=options)

@@ -14,10 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.bench import builds
 from tests.support.private_docker import private_docker
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
 RUNS = 15
+BUILDS = 5
 CASES = {
     "run --rm --net none busybox true": ["run", "--rm", "--net", "none", "busybox", "true"],
     "run -d and rm -f": ["sh"],
@@ -67,6 +69,7 @@ def main() -> int:
         theirs = None
         if shutil.which("dockerd"):
             theirs = stack.enter_context(private_docker(rules=True))
+            theirs["DOCKER_BUILDKIT"] = "0"
             layer = next(path for path in Path(folder, "root/layers").glob("*/fs")) if _unpacked(ours) else None
             load = f"tar -C {layer} -c . | docker import -c 'CMD [\"sh\"]' - busybox:latest"
             subprocess.run(["sh", "-c", load], env=theirs, check=True, capture_output=True)
@@ -90,8 +93,25 @@ def main() -> int:
                 else ["-", "-"]
             )
             rows.append(row)
+        contexts = Path(folder) / "contexts"
+        builds.make_contexts(contexts)
+        for case in builds.CASES:
+            mine, docker = [], []
+            for number in range(BUILDS + 1):
+                sample = measure(case.command(COMMAND, contexts), ours)
+                other = measure(case.command("docker", contexts), theirs) if theirs else 0.0
+                if number:
+                    mine.append(sample * 1000)
+                    docker.append(other * 1000)
+            ratio = (
+                [statistics.median(docker), statistics.median(mine) / statistics.median(docker)]
+                if theirs
+                else ["-"] * 2
+            )
+            rows.append([f"{case.name} (at most {case.limit})", statistics.median(mine), min(mine), *ratio])
         headers = ["case", "specrun ms", "(least)", "docker ms", "ratio"]
         print(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", ".0f", ".0f", ".0f", ".2f")))
+        print(builds.peak_of_a_large_build(COMMAND, ours, contexts))
     return 0
 
 

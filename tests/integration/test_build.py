@@ -143,7 +143,7 @@ def test_mounts_of_run_leave_nothing_behind(context: Context, tmp_path: Path) ->
 def test_copy_with_all_its_flags(context: Context) -> None:
     for name in ("d/a", "d/b.log", "d/sub/c", "x/y/z/file"):
         context.write(name, f"{name}\n")
-    context.write("prog", "#!/bin/sh\n", 0o755)
+    context.write("prog", "#!/bin/sh\n", 0o4755)
     os.symlink("a", context.folder / "d/link")
     context.build(
         "FROM busybox\nWORKDIR /w\nCOPY d rel\nCOPY d/a d/sub /many/\nCOPY --chown=www-data:5 --chmod=640 d/a /owned\n"
@@ -154,7 +154,7 @@ def test_copy_with_all_its_flags(context: Context) -> None:
     assert context.inside("ls /many; stat -c '%a %u %g' /owned; ls /without") == "a\nc\n640 33 5\na\nlink\nsub\n"
     assert context.inside(
         "cat /parents/x/y/z/file /pivot/y/z/file /linked/a; ls /wild; stat -c %a /prog /modes/sub /modes/a"
-    ) == ("x/y/z/file\nx/y/z/file\nd/a\nprog\n755\n755\n644\n")
+    ) == ("x/y/z/file\nx/y/z/file\nd/a\nprog\n4755\n755\n644\n")
 
 
 @pytest.fixture

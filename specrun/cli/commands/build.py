@@ -12,8 +12,7 @@ from specrun.errors import SpecrunError, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.build.executor import Result
-    from specrun.build.request import BuildRequest
-    from specrun.build.running import Secrets
+    from specrun.build.request import BuildRequest, Secrets
     from specrun.cli.context import Context
     from specrun.cli.options import Parsed
 
@@ -172,7 +171,7 @@ def _folder(entry: str) -> str:
 
 
 def _secrets(secrets: list[str], agents: list[str]) -> Secrets:
-    from specrun.build.running import Secrets
+    from specrun.build.request import Secrets
 
     found: dict[str, bytes] = {}
     for entry in secrets:

@@ -1,0 +1,123 @@
+"""Builds that end in the middle: killed, on a full disk, with files that vanish. The next one works, and reuses."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import leaks
+from tests.support.host import Host, kill
+
+TEXT = "FROM busybox\nCOPY files /files\nRUN echo one > /one\nRUN echo two > /two; sleep 0.1\nCOPY files /again\n"
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    (folder / "files").mkdir(parents=True)
+    for number in range(300):
+        (folder / "files" / str(number)).write_text(f"{number}\n")
+    (folder / "Dockerfile").write_text(TEXT)
+    return folder
+
+
+def test_a_killed_build_is_finished_by_the_next(host: Host, context: Path) -> None:
+    chance = random.Random(11)
+    for _ in range(8):
+        process = host.spawn("build", "-t", "image", str(context))
+        time.sleep(chance.uniform(0.05, 0.8))
+        kill(process)
+    output = host.ok("build", "-t", "image", str(context))
+    assert "Successfully tagged image:latest" in output
+    assert (
+        host.ok("run", "--rm", "--network", "none", "image", "sh", "-c", "cat /one /two; ls /again | wc -l")
+        == "one\ntwo\n300\n"
+    )
+    assert os.listdir(host.root / "build" / "work") == []
+    assert host.containers() == []
+    assert [name for name in os.listdir(host.root / "layers") if name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync", "mkdir"])
+def test_a_kill_at_a_durable_step(host: Host, context: Path, call: str) -> None:
+    for number in (1, 3, 6, 10, 15, 21):
+        command = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            f"trace={call}",
+            "-e",
+            f"inject={call}:signal=KILL:when={number}",
+        ]
+        environment = host.environment
+        from tests.support.host import COMMAND
+
+        subprocess.run(
+            [*command, COMMAND, "build", "-t", "image", str(context)], env=environment, capture_output=True, check=False
+        )
+        if number in (6, 21):
+            host.ok("build", "-t", "image", str(context))
+            assert host.ok("run", "--rm", "--network", "none", "image", "cat", "/one", "/two") == "one\ntwo\n"
+            assert os.listdir(host.root / "build" / "work") == []
+
+
+@pytest.fixture
+def small_disk(busybox_store: Path) -> Iterator[Host]:
+    """A root on a file system of 24 MiB."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="sr-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], check=True)
+    host = Host(folder, busybox_store)
+    try:
+        yield host
+    finally:
+        marks = leaks.marks_of(host.root)
+        for identity in host.containers():
+            host.run("rm", "-f", identity)
+        host.run("network", "prune", "-f")
+        subprocess.run(["umount", str(folder)], check=True)
+        folder.rmdir()
+    assert leaks.left(marks) == {}
+
+
+def test_a_full_disk_is_named_and_what_was_finished_is_kept(small_disk: Host, context: Path) -> None:
+    (context / "large").write_bytes(os.urandom(20 << 20))
+    (context / "Dockerfile").write_text("FROM busybox\nRUN echo one > /one\nCOPY large /large\n")
+    done = small_disk.run("build", "-t", "image", str(context))
+    assert done.returncode == 1
+    assert b"disk is full" in done.stderr and b"Dockerfile:3" in done.stderr, done.stderr
+    (context / "large").write_bytes(b"small now")
+    output = small_disk.ok("build", "-t", "image", str(context))
+    assert output.count("Using cache") == 1
+    assert small_disk.ok("run", "--rm", "--network", "none", "image", "cat", "/one") == "one\n"
+
+
+def test_a_file_that_vanishes_is_named(host: Host, context: Path) -> None:
+    """Files come and go while a build reads them: it ends with their name, or with an image."""
+    script = (
+        f"while :; do rm -rf {context}/files/2*; for n in $(seq 200 250); do echo $n > {context}/files/$n; done; done"
+    )
+    with subprocess.Popen(["sh", "-c", script]) as changing:
+        try:
+            failures = 0
+            for _ in range(6):
+                done = host.run("build", "-t", "image", "--no-cache", str(context))
+                if done.returncode:
+                    failures += 1
+                    assert b"vanished" in done.stderr or b"changed while" in done.stderr, done.stderr
+                    assert b"Dockerfile:" in done.stderr
+        finally:
+            changing.kill()
+    for number in range(200, 251):
+        (context / "files" / str(number)).write_text("x")
+    host.ok("build", "-t", "image", str(context))
