@@ -37,7 +37,7 @@ def append(folder: str, kind: str, action: str, identity: str, attributes: dict[
         **({"from": attributes.get("image", "")} if kind == "container" else {}),
         "Type": kind,
         "Action": action,
-        "Actor": {"ID": identity, "Attributes": attributes},
+        "Actor": {"ID": identity, "Attributes": dict(sorted(attributes.items()))},
         "scope": "local",
         "time": moment // 1_000_000_000,
         "timeNano": moment,

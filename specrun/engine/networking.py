@@ -338,7 +338,7 @@ def settings_document(record: Record, directory: str) -> dict[str, Any]:
     if mode in ("none", "host"):
         endpoints[mode] = _idle_document({"network": mode, "aliases": [], "ip": "", "ip6": ""}, "")
     default = endpoints.get("bridge") or _idle_document({"network": "", "aliases": [], "ip": "", "ip6": ""}, "")
-    top = {key: value for key, value in default.items() if key in _TOP}
+    top = {key: default[key] for key in _TOP}
     return {
         "Bridge": "",
         "SandboxID": record.id if held else "",
