@@ -220,8 +220,6 @@ class Supervisor:
         self.events: dict[str, Any] = request["events"]
         self.check: dict[str, Any] | None = request["health"]
         """Docker's Healthcheck, if there is anything to check."""
-        self.policy: dict[str, Any] = request["restart"]
-        """Docker's RestartPolicy."""
         self.delay = 0.0
         """Seconds that the last restart has waited."""
         self.log_limits: tuple[int, int] = tuple(request["log"])
@@ -382,10 +380,21 @@ class Supervisor:
         """Whether somebody wants the container to stay down; the mark is made before the signal is sent."""
         return os.path.exists(f"{self.directory}/{state.STOPPED_MARK}")
 
+    def _policy(self) -> dict[str, Any]:
+        """The restart policy as it is now: `update` may have changed it."""
+        if self.removal:
+            return {"Name": "no"}
+        try:
+            with open(f"{self.directory}/container.json", "rb") as file:
+                policy: dict[str, Any] = jsontext.loads(file.read())["host_config"]["RestartPolicy"]
+        except (OSError, ValueError, KeyError):
+            return {"Name": "no"}  # a container that is being removed
+        return policy
+
     def _await_restart(self, status: int) -> bool:
         """After an end, wait as long as the policy says; False when the container is not to be started again."""
         known = self.state
-        wanted = restarts.wanted(self.policy, status, known.restarts, stopped=self._is_stopped())
+        wanted = restarts.wanted(self._policy(), status, known.restarts, stopped=self._is_stopped())
         if not wanted:
             return False
         lasted = time.time() - known.started_at

@@ -16,6 +16,13 @@ VERBS = {
     "stop": "stop running containers",
     "kill": "send a signal to running containers",
     "ps": "list containers",
+    "restart": "stop and start containers",
+    "pause": "let containers stand still",
+    "unpause": "let paused containers go on",
+    "rename": "give a container another name",
+    "update": "give containers other limits",
+    "top": "show the processes of a container",
+    "stats": "show what containers use",
     "rm": "remove containers",
     "exec": "run a command in a running container",
     "attach": "attach to a running container",
@@ -64,7 +71,11 @@ VERBS = {
 
 GROUPS = (
     ("Specs", "validate plan apply drift status delete revisions rollback convert schema explain"),
-    ("Containers", "run create start stop kill exec attach ps rm logs wait cp diff commit export port inspect"),
+    (
+        "Containers",
+        "run create start stop restart kill pause unpause rename update top stats exec attach ps rm logs wait cp diff "
+        "commit export port inspect",
+    ),
     ("Images", "build images tag rmi history save load import image"),
     ("Volumes", "volume"),
     ("Networks", "network"),

@@ -179,8 +179,10 @@ class Engine:
         with self.changing(container):
             known = state.load(container.directory)
             if known.is_up:
+                if container.is_paused:
+                    raise Conflict("cannot start a paused container, try unpause instead")
                 return None
-            _unmark(container, state.STOPPED_MARK)
+            clear_mark(container, state.STOPPED_MARK)
             owner = state.own(container.directory)
             kept = container.config["OpenStdin"] and not container.config["Tty"]
             feed, monitor = self._spawn(stdin is not None or kept, stdout, stderr)
@@ -267,16 +269,21 @@ class Engine:
             pass
         finally:
             os.close(handle)
+        if number in (9, self.stop_signal(container)) and container.is_paused:
+            container.cgroup.thaw()  # a frozen process takes no signal
         self.tell(container, "kill", signal=str(number))
+
+    def stop_signal(self, container: Container) -> int:
+        """The number of the signal that asks it to end."""
+        return signal_number(container.config.get("StopSignal") or "SIGTERM")
 
     def stop(self, container: Container, timeout: float = 10.0) -> None:
         """The stop signal, and SIGKILL after `timeout` seconds; returns when the container has ended."""
         if not container.state.is_up:
             return
         _stay_down(container)
-        name = container.config.get("StopSignal") or "SIGTERM"
         try:
-            self.kill(container, signal_number(name))
+            self.kill(container, self.stop_signal(container))
             if not self._ended(container, timeout):
                 self.kill(container)
                 self._require_end(container)
@@ -291,9 +298,10 @@ class Engine:
             container.state = known
             if known.is_up:
                 if not force:
+                    before = "Unpause and then stop" if container.is_paused else "Stop"
                     raise Conflict(
-                        f"You cannot remove a running container {container.id}. "
-                        "Stop the container before attempting removal or force remove"
+                        f"You cannot remove a {container.status} container {container.id}. "
+                        f"{before} the container before attempting removal or force remove"
                     )
                 _stay_down(container)
                 try:
@@ -446,7 +454,6 @@ class Engine:
                 "directory": directory,
                 "user": record.config["User"],
                 "groups": record.host_config.get("GroupAdd") or [],
-                "restart": record.host_config.get("RestartPolicy") or {"Name": "no"},
                 "health": _check_of(record),
                 "log": _log_limits(record),
                 "init": bool(record.host_config.get("Init")),
@@ -555,16 +562,18 @@ def _stay_down(container: Container) -> None:
     """Before it is stopped: no restart policy is to start it again. For `start --restored` this outlives a reboot."""
     if policy_name(container) != "no":
         try:
-            _mark(container, state.STOPPED_MARK)
+            make_mark(container, state.STOPPED_MARK)
         except FileNotFoundError:
             pass  # it is gone altogether
 
 
-def _mark(container: Container, mark: str) -> None:
+def make_mark(container: Container, mark: str) -> None:
+    """Leave an empty file in the container's folder, which its monitor looks for."""
     os.close(os.open(f"{container.directory}/{mark}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _unmark(container: Container, mark: str) -> None:
+def clear_mark(container: Container, mark: str) -> None:
+    """Take it away again."""
     try:
         os.unlink(f"{container.directory}/{mark}")
     except FileNotFoundError:

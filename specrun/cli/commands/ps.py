@@ -23,7 +23,7 @@ COMMAND = Command(
         Option(
             "-f --filter",
             "list",
-            "Filter by id= name= status= label= ancestor= exited= before= since= volume=",
+            "Filter by id= name= status= label= ancestor= exited= before= since= volume= health= network=",
             "filter",
         ),
         Option("--format", "value", "table, json or a Go template"),
@@ -44,7 +44,8 @@ FIELDS = [
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
 ]
-FILTERS = ("id", "name", "status", "label", "ancestor", "exited", "before", "since", "volume")
+FILTERS = ("id", "name", "status", "label", "ancestor", "exited", "before", "since", "volume", "health", "network")
+STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
 
 
 def run(arguments: list[str], context: Context) -> int:
@@ -126,7 +127,7 @@ def _row(container: Container, whole: bool) -> dict[str, Any]:
         "CreatedAt": output.local_time(container.created),
         "RunningFor": output.ago(container.created),
         "Status": status(container),
-        "State": container.state.status,
+        "State": container.status,
         "Ports": networking.ports_column(container.record, container.directory),
         "Names": container.name,
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
@@ -152,6 +153,8 @@ def _filter(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if key not in FILTERS or not equals:
         raise UsageError(f"Invalid filter '{text}'", hint=f"expected one of {', '.join(f'{key}=' for key in FILTERS)}")
+    if key == "status" and value not in STATUSES:
+        raise UsageError(f"Invalid filter 'status={value}'", hint=f"expected one of {', '.join(STATUSES)}")
     return key, value
 
 
@@ -173,7 +176,11 @@ def _holds(container: Container, key: str, value: str, everything: list[Containe
 
         return re.search(value, container.name) is not None
     if key == "status":
-        return container.state.status == value
+        return container.status == value
+    if key == "health":
+        return str((container.health or {"Status": "none"})["Status"]) == value
+    if key == "network":
+        return value in networking.network_names(container.record, container.directory)
     if key == "exited":
         return container.state.status == "exited" and str(container.state.exit_code) == value
     if key == "ancestor":

@@ -16,6 +16,7 @@ COMMAND = Command(
     "Start one or more containers that are not running.",
     [
         Option("-a --attach", "flag", "Attach STDOUT and STDERR, forward signals, and exit as the container does"),
+        Option("--restored", "flag", "After a reboot: start what its restart policy says should run"),
         Option("-i --interactive", "flag", "Attach the container's STDIN"),
     ],
     examples=["start simple1"],
@@ -29,6 +30,8 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     attach = options.attach or options.interactive
+    if options.restored:
+        return _restore(options.arguments, context)
     COMMAND.require(options, 1, 1 if attach else None)
     engine = context.engine()
     engine.mend()
@@ -55,3 +58,27 @@ def run(arguments: list[str], context: Context) -> int:
         return 0
     forwarder.begin(running)
     return running.wait(stdin)
+
+
+def _restore(arguments: list[str], context: Context) -> int:
+    """Start what should run; the names of what is started are printed, and one that cannot start stops no other."""
+    from specrun.engine import control
+
+    if arguments:
+        raise COMMAND.wrong("--restored takes no containers: their restart policies say which are started")
+    engine = context.engine()
+    engine.mend()
+    by_name = {container.name: container for container in control.restored(engine)}
+
+    def start(name: str) -> str:
+        from specrun_runtime.errors import StartFailed
+
+        try:
+            running = engine.start(by_name[name])
+        except StartFailed as failure:
+            raise cannot_start(failure) from failure
+        if running:
+            running.detach()
+        return name
+
+    return for_each(list(by_name), context, start)
