@@ -220,10 +220,8 @@ def test_many_with_health_and_restart_come_back(host: Host) -> None:
     for count in (1, 2):
         for name in names:
             os.kill(int(_show(host, ".State.Pid", name)), signal.SIGKILL)
-        fields = "{{.RestartCount}} {{.State.Status}}"
-        assert _eventually(
-            lambda c=count: set(host.ok("inspect", "-f", fields, *names).splitlines()) == {f"{c} running"}
-        )  # type: ignore[misc]
+        wanted = {f"{count} running"}
+        assert _eventually(lambda wanted=wanted: _lives(host, names) == wanted, 60)  # type: ignore[misc]
     assert _eventually(lambda: host.ok("ps").count("(healthy)") == len(names))
     host.ok("rm", "-f", *names)
     assert host.leftovers() == []
