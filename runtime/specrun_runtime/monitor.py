@@ -412,15 +412,22 @@ class Supervisor:
         return not self._is_stopped()
 
     def _leave_caller(self) -> None:
-        """Whoever was attached saw one life of the container; the next one has nobody."""
-        self.attached, self.stdin, self.keep = (False, False), -1, ""
+        """Whoever was attached saw one life of the container; the next one has nobody, and an input only if kept."""
         if self.feed >= 0:
             os.close(self.feed)
             self.feed = -1
+        if self.keep == "once":
+            self.keep = ""
+        self.attached, self.stdin = (False, False), 0 if self.keep else -1
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for descriptor in range(3):
             os.dup2(null, descriptor, inheritable=False)
         os.close(null)
+        if self.keep:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.dup2(reader, 0, inheritable=False)
+            os.close(reader)
+            os.close(writer)
 
     def _record_end(self, status: int, what: str) -> None:
         """Let go of what one life of the container had, and say how it ended."""
