@@ -56,3 +56,8 @@ Feature: Where is my container?
     Then its output is "hello world"
     When I run `docker ps -aq`
     Then its output is ""
+
+  @learner
+  Scenario: You have seen a container end
+    When I run `docker ps -a`
+    Then its output matches "Exited \(\d+\)"

@@ -29,3 +29,8 @@ Feature: Daemons
     And eventually within 20s http://localhost:5000 answers with a page that contains "Directory listing"
     When I run `docker ps`
     Then its output matches "0\.0\.0\.0:5000->5000/tcp.* +simple1$"
+
+  @learner
+  Scenario: Your server answers
+    Then the container "simple1" is running
+    And http://localhost:5000 answers with 200

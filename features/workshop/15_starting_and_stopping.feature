@@ -57,3 +57,7 @@ Feature: Starting and stopping containers
     And I ran `docker rm simple1`
     When I run `docker run --rm --name simple1 busybox echo again`
     Then its output is "again"
+
+  @learner
+  Scenario: You have stopped and started it
+    Then the container "simple1" is running

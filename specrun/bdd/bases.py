@@ -36,12 +36,9 @@ class Bases:
         path = self.folder / f"{wanted.replace('/', '_').replace(':', '_')}.tar"
         with self._alone(path.name):
             if not path.exists():
-                from specrun.paths import open_root
-                from specrun.store.images import ImageStore
-
-                store = ImageStore(open_root(str(self.root)))
-                layers = store.lower_directories(store.resolve(wanted))
-                subprocess.run(["tar", "-C", layers[0], "-cf", str(path), "."], check=True)
+                draft = path.with_suffix(".draft")
+                self._specrun("save", "-o", str(draft), wanted)
+                draft.rename(path)
         return path
 
     def prepare(self, name: str) -> str:

@@ -116,6 +116,21 @@ class Specrun(Engine):
             raise AssertionError("left on the machine:\n" + "\n".join(f"  {thing}" for thing in found))
 
 
+class Learner(Engine):
+    """specrun over the state folder of somebody who works through the workshop: looked at, and left as it is."""
+
+    name = "specrun"
+
+    def __init__(self, folder: Path, bases: Bases, root: str) -> None:
+        super().__init__(folder, bases)
+        self.environment["SPECRUN_ROOT"] = root
+        for command in ("docker", "specrun"):
+            self.command(command, *own_command())
+
+    def image(self, name: str) -> None:
+        """Theirs, or none."""
+
+
 class Docker(Engine):
     """A real Docker, reached as the caller's environment says; it is emptied before and after each scenario."""
 
@@ -137,11 +152,10 @@ class Docker(Engine):
         if done.returncode == 0:
             return
         archive = self.bases.archive(name)
-        path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        words = ["docker", "import", "-c", 'CMD ["sh"]', "-c", path, str(archive), self.bases.prepare(name)]
+        words = ["docker", "load", "-i", str(archive)]
         done = subprocess.run(words, env=self.environment, capture_output=True)
         if done.returncode:
-            raise AssertionError(f"docker import of {name}: {done.stderr.decode()}")
+            raise AssertionError(f"docker load of {name}: {done.stderr.decode()}")
 
     def _empty(self) -> None:
         """Remove containers, networks, volumes, and all images but the base images."""

@@ -23,6 +23,7 @@ except ImportError:
     pytest_bdd = None  # type: ignore[assignment]
 
 TAGS = {
+    "learner": "the scenario looks at what a learner has done (specrun workshop check)",
     "internet": "the scenario needs other hosts, such as a package archive",
     "specrun": "the scenario is about what only specrun has",
     "slow": "the scenario takes more than ten seconds",
@@ -40,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--results", metavar="FILE", help="write what every step did and showed to FILE, for specrun report"
+    )
+    group.addoption(
+        "--learner", metavar="ROOT", help="look at what a learner has done in this state folder, and only that"
     )
     parser.addini("specrun_features", "collect .feature files (default: true)", type="bool", default=True)
 
@@ -73,6 +77,15 @@ class _Features:
                 sweep()
         module: pytest.Module = FeatureFile.from_parent(parent, path=file_path)
         return module
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Scenarios about a learner's own state, or those that make their own."""
+        wanted = bool(self.config.getoption("--learner"))
+        items[:] = [
+            item
+            for item in items
+            if not isinstance(item.parent, FeatureFile) or (item.get_closest_marker("learner") is not None) is wanted
+        ]
 
     def pytest_bdd_before_scenario(self, request: pytest.FixtureRequest, feature: Any, scenario: Any) -> None:
         """Begin its record."""
@@ -210,7 +223,7 @@ if pytest_bdd is not None:
 
     import specrun.bdd.steps  # noqa: F401 (fills the table)
     from specrun.bdd.bases import Bases
-    from specrun.bdd.engines import BY_NAME
+    from specrun.bdd.engines import BY_NAME, Learner
     from specrun.bdd.scene import scene
     from specrun.bdd.sentences import TABLE
     from specrun.bdd.world import World
@@ -237,7 +250,8 @@ if pytest_bdd is not None:
         if "specrun" in tags and name != "specrun":
             pytest.skip("about what only specrun has")
         with scene() as folder:
-            engine = BY_NAME[name](folder, bases)
+            learner = request.config.getoption("--learner")
+            engine = Learner(folder, bases, str(learner)) if learner else BY_NAME[name](folder, bases)
             made = World(engine)
             try:
                 yield made

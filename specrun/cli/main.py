@@ -59,6 +59,7 @@ VERBS = {
     "explain": "print the documentation of a kind or field",
     "check": "look whether claims about images and containers hold",
     "test": "run features on one or more engines, and report",
+    "workshop": "the workshop: its sections, and whether you have done them",
     "report": "write conformance reports from results",
     "events": "print what was and is done",
     "info": "print what this host is, and what of ours is on it",
@@ -79,7 +80,7 @@ GROUPS = (
     ("Images", "build images tag rmi history save load import image"),
     ("Volumes", "volume"),
     ("Networks", "network"),
-    ("Tests", "check test report"),
+    ("Tests", "check test report workshop"),
     ("Other", "container system events info doctor completion version"),
 )
 LONG_NAMES = {

@@ -1,0 +1,25 @@
+"""`specrun workshop`: the sections as a learner goes through them."""
+
+from __future__ import annotations
+
+from tests.support.host import Host
+
+
+def test_a_section_is_shown_checked_and_begun_anew(host: Host) -> None:
+    listing = host.ok("workshop")
+    assert " 15  Starting and stopping containers" in listing and "  1  Hello, world" in listing
+    assert "docker stop simple1" in host.ok("workshop", "show", "15")
+    before = host.run("workshop", "check", "15")
+    assert before.returncode == 1
+    assert b"  NO  Then the container" in before.stdout and b"$ docker stop simple1" in before.stdout
+    host.ok("run", "-d", "--name", "simple1", "--network", "none", "busybox", "sleep", "300")
+    assert "done" in host.ok("workshop", "check", "15")
+    assert "removed the container simple1" in host.ok("workshop", "reset", "11")
+    assert host.containers() == []
+    assert "nothing behind" in host.ok("workshop", "check", "14")
+
+
+def test_a_section_that_there_is_not(host: Host) -> None:
+    done = host.run("workshop", "check", "99")
+    assert done.returncode == 1 and b"there is no section 99" in done.stderr
+    assert host.run("workshop", "chek", "1").returncode == 125
