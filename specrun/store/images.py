@@ -343,6 +343,9 @@ class ImageStore:
             blobs.update((entry["digest"], manifest["config"]["digest"]))
             blobs.update(layer["digest"] for layer in manifest["layers"])
             layers.update(self._image(entry, []).diff_ids)
+        for name in os.listdir(self.root.oci):
+            if name.endswith(".draft"):  # of a killed command: the index is written under the lock that we hold
+                os.unlink(f"{self.root.oci}/{name}")
         freed = self.blobs.keep_only(blobs)
         sweep(self.root)
         for name in os.listdir(self.root.layers):

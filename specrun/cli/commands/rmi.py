@@ -24,7 +24,7 @@ def run(arguments: list[str], context: Context) -> int:
     """Remove the images; go on when one can't be removed."""
     from specrun.cli.main import describe
     from specrun.engine.removal import remove_image
-    from specrun.errors import SpecrunError
+    from specrun.errors import NotFound, SpecrunError
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
@@ -37,5 +37,6 @@ def run(arguments: list[str], context: Context) -> int:
             context.out("".join(f"{line}\n" for line in removed.lines))
         except SpecrunError as error:
             context.err(describe(error) + "\n")
-            status = 1
+            if not (options.force and isinstance(error, NotFound)):
+                status = 1
     return status
