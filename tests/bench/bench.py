@@ -14,11 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-<<<<<<< HEAD
-from tests.bench import builds
-=======
-from tests.bench import throughput
->>>>>>> 548b302 (Throughput through a published port in the bench; unit tests of the pure parts of networks)
+from tests.bench import builds, throughput
 from tests.support.private_docker import private_docker
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
@@ -115,9 +111,7 @@ def main() -> int:
             rows.append([f"{case.name} (at most {case.limit})", statistics.median(mine), min(mine), *ratio])
         headers = ["case", "specrun ms", "(least)", "docker ms", "ratio"]
         print(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", ".0f", ".0f", ".0f", ".2f")))
-<<<<<<< HEAD
         print(builds.peak_of_a_large_build(COMMAND, ours, contexts))
-=======
         if theirs and shutil.which("iperf3"):
             mine_rate, docker_rate = throughput.compare((COMMAND, ours), ("docker", theirs))
             print(
@@ -125,7 +119,6 @@ def main() -> int:
                 f" ratio {mine_rate / docker_rate:.2f}"
             )
         subprocess.run([COMMAND, "network", "prune", "-f"], env=ours, check=True)
->>>>>>> 548b302 (Throughput through a published port in the bench; unit tests of the pure parts of networks)
     return 0
 
 
