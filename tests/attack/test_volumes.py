@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
@@ -30,17 +29,16 @@ def state(folder: Path) -> list[tuple[str, int, str]]:
     return found
 
 
-@pytest.mark.parametrize("target", ["/proc", "/sys", "/proc/self/attr", "/proc/sys", "/sys/fs/cgroup", "/x/../proc/1"])
-@pytest.mark.parametrize("how", ["bind", "volume", "tmpfs"])
-def test_nothing_is_mounted_over_proc_and_sys(host: Host, canary: Path, target: str, how: str) -> None:
-    option = {
-        "bind": ("-v", f"{canary}:{target}"),
-        "volume": ("--mount", f"type=volume,source=vol,target={target}"),
-        "tmpfs": ("--tmpfs", target),
-    }[how]
-    done = host.run("run", "--rm", *NONE, *option, "busybox", "true")
-    assert done.returncode == 125
-    assert b"nothing may be mounted" in done.stderr
+def test_nothing_is_mounted_over_proc_and_sys(host: Host, canary: Path) -> None:
+    for target in ("/proc", "/sys", "/proc/self/attr", "/proc/sys", "/sys/fs/cgroup", "/x/../proc/1"):
+        for option in (
+            ("-v", f"{canary}:{target}"),
+            ("--mount", f"type=volume,source=vol,target={target}"),
+            ("--tmpfs", target),
+        ):
+            done = host.run("run", "--rm", *NONE, *option, "busybox", "true")
+            assert done.returncode == 125
+            assert b"nothing may be mounted" in done.stderr
     assert host.leftovers() == [] and host.ok("volume", "ls", "-q") == ""
 
 
@@ -65,12 +63,12 @@ def test_seeding_reads_nothing_of_the_host(host: Host, canary: Path) -> None:
         assert host.ok("run", "--rm", *NONE, "-v", "vol:/x", "busybox", "ls", "/x") == ""
 
 
-@pytest.mark.parametrize("path", ["", "/", "..", "/../..", "/proc/x"])
-def test_an_image_s_volume_that_leads_astray_is_refused_or_harmless(host: Host, canary: Path, path: str) -> None:
-    spoiled(host, "bad", Volumes={path: {}})
+def test_an_image_s_volume_that_leads_astray_is_refused(host: Host, canary: Path) -> None:
     before = state(canary)
-    done = host.run("run", "--rm", *NONE, "bad", "true")
-    assert done.returncode == 125 and b"volume" in done.stderr
+    for path in ("", "/", "..", "/../..", "/proc/x"):
+        spoiled(host, "bad", Volumes={path: {}})
+        done = host.run("run", "--rm", *NONE, "bad", "true")
+        assert done.returncode == 125 and b"volume" in done.stderr
     assert state(canary) == before and host.leftovers() == [] and host.ok("volume", "ls", "-q") == ""
 
 
@@ -80,20 +78,21 @@ def test_a_target_that_is_swapped_while_containers_start(host: Host, canary: Pat
     host.ok("run", "-d", "--name", "swapper", *NONE, "-v", "shared:/v", "busybox", "sh", "-c", swap)
     before = state(canary)
     mounts = Path("/proc/self/mountinfo").read_text()
-    for _ in range(25):
+    for _ in range(15):
         host.run("run", "--rm", *NONE, "-v", "shared:/v", "-v", "other:/v/a/b", "busybox", "touch", "/v/a/b/f")
     assert state(canary) == before
     assert Path("/proc/self/mountinfo").read_text() == mounts
     host.ok("rm", "-f", "swapper")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "-x", "a\nb", "x" * 129, "é", ""])
-def test_names_that_are_no_names(host: Host, name: str) -> None:
-    done = host.run("volume", "create", "--name", name)
-    if name:
-        assert done.returncode == 1 and not done.stdout
-    assert host.run("run", "--rm", *NONE, "-v", f"{name}:/x:ro:", "busybox", "true").returncode == 125
-    assert all(len(entry) == 64 for entry in os.listdir(host.root / "volumes")) if name == "" else True
+def test_names_that_are_no_names(host: Host) -> None:
+    for name in ("../x", "a/b", ".", "..", "-x", "a\nb", "x" * 129, "é"):
+        done = host.run("volume", "create", f"--name={name}")
+        assert done.returncode == 1 and not done.stdout, name
+        assert (
+            host.run("run", "--rm", *NONE, "--mount", f"source={name},target=/x", "busybox", "true").returncode == 125
+        )
+    assert host.ok("volume", "ls", "-q") == "" and host.leftovers() == []
 
 
 def test_the_rights_of_a_volume_s_folder_keep_others_out(host: Host) -> None:

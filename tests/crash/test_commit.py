@@ -46,7 +46,7 @@ def test_killed_at_many_moments_the_store_is_whole(host: Host) -> None:
     host.ok(
         "run", "--name", "one", *NONE, "-v", "data:/x", "busybox", "sh", "-c", "dd if=/dev/urandom of=/f bs=1M count=4"
     )
-    for number in range(12):
+    for number in range(8):
         for words in (("commit", "one", "two"), ("run", "--rm", *NONE, "-v", "/etc", "busybox", "true")):
             process = host.spawn(*words)
             time.sleep(0.02 + number * 0.012)

@@ -14,6 +14,7 @@ COMMAND = Command(
     "[OPTIONS]",
     "Examine what this host can do. Exits with 1 when containers can't run here.",
     [Option("--output", "value", "text or json")],
+    examples=["doctor", "doctor --output json"],
 )
 
 
