@@ -91,6 +91,12 @@ class Tree:
             raise self._missing(text, node, wild)
         return sources
 
+    def items(self) -> list[Item]:
+        """All that is in the tree and not ignored."""
+        found: list[Item] = []
+        self._walk(found, self.root.number, "", "", None)
+        return found
+
     def _has_exceptions(self, name: str) -> bool:
         """Whether something below an ignored folder may be taken in again by a `!` pattern."""
         if not (self.ignored and self.ignored.has_exceptions):

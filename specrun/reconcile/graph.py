@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from specrun.errors import SpecrunError
@@ -76,10 +77,41 @@ def _edges(resource: Resource, specs: Specs, makers: dict[str, str]) -> dict[str
     image = image_of(resource)
     if image and (maker := makers.get(canonical(image))):
         found[maker] = "done"
+    for name in _bases_of(resource):
+        if (maker := makers.get(_canonical_or_none(name), resource.key)) != resource.key:
+            found[maker] = "done"
     for need in needs(resource):
         if need.key in specs.resources:
             found[need.key] = need.condition
     return found
+
+
+def _bases_of(resource: Resource) -> list[str]:
+    """The images that a Build takes from, by its Dockerfile."""
+    spec = resource.spec
+    if not isinstance(spec, BuildSpec):
+        return []
+    text = spec.dockerfileInline
+    if text is None:
+        try:
+            path = resource.path(os.path.join(spec.context, spec.dockerfile or "Dockerfile"))
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read(4 << 20)
+        except OSError:
+            return []
+    from specrun.build.bases import images_of
+
+    named = [
+        text.removeprefix("docker-image://") for text in spec.contexts.values() if text.startswith("docker-image://")
+    ]
+    return [*images_of(text, dict(spec.args)), *named]
+
+
+def _canonical_or_none(reference: str) -> str:
+    try:
+        return canonical(reference)
+    except SpecrunError:
+        return ""
 
 
 def _ordered(specs: Specs, edges: dict[str, dict[str, str]]) -> list[Resource]:

@@ -363,3 +363,56 @@ def test_named_contexts(context: Context, tmp_path: Path) -> None:
 def test_a_dockerfile_from_stdin(context: Context) -> None:
     output = context.host.ok("build", "-t", "piped", "-", input=b"FROM busybox\nRUN echo piped > /f\n")
     assert "Successfully tagged piped:latest" in output
+
+
+SPEC = """\
+apiVersion: specrun/v1
+kind: Build
+metadata: {name: app}
+spec:
+  context: context
+  dockerfileInline: |
+    FROM middle
+    ARG WHO
+    COPY greeting /greeting
+    RUN --mount=type=secret,id=key test "$(cat /run/secrets/key)" = hidden && echo "$(cat /greeting) $WHO" > /said
+  args: {WHO: world}
+  secrets: {key: key}
+  tags: [app:1]
+---
+apiVersion: specrun/v1
+kind: Secret
+metadata: {name: key}
+spec: {content: hidden}
+---
+apiVersion: specrun/v1
+kind: Build
+metadata: {name: middle}
+spec:
+  context: context
+  dockerfileInline: |
+    FROM busybox
+    LABEL made=here
+  tags: [middle:latest]
+---
+apiVersion: specrun/v1
+kind: Job
+metadata: {name: says}
+spec:
+  image: app:1
+  command: [cat, /said]
+"""
+
+
+def test_a_spec_builds_in_order_and_again_when_a_file_changes(context: Context, tmp_path: Path) -> None:
+    context.write("greeting", "hello")
+    spec = tmp_path / "app.yaml"
+    spec.write_text(SPEC)
+    assert "hello world\n" in context.host.ok("apply", str(spec))
+    assert context.host.run("plan", str(spec)).returncode == 0
+    context.write("greeting", "good bye")
+    planned = context.host.run("plan", str(spec))
+    assert planned.returncode == 2 and b"its files have changed" in planned.stdout
+    assert "good bye world\n" in context.host.ok("apply", str(spec))
+    context.host.ok("delete", str(spec))
+    assert context.host.run("inspect", "app:1").returncode

@@ -16,6 +16,7 @@ from specrun.spec.understand import dotted
 
 TABLE = {
     "Image": "image:Images",
+    "Build": "build:Builds",
     "Container": "process:Containers",
     "Job": "process:Jobs",
     "Network": "network:Networks",

@@ -1,0 +1,22 @@
+Feature: Removing images and containers
+  The workshop's section "Removing images and containers": an image that a container uses stays, and the container is
+  named; then both go.
+
+  Background:
+    Given the image "busybox"
+
+  Scenario: First the container, then the image
+    Given the workshop's files
+    And I ran `docker build -t myubuntu docker/busybox`
+    And I ran `docker create --name 292d1e8d5103 myubuntu true`
+    When the workshop says `docker rmi myubuntu`
+    Then it fails
+    And its errors match "conflict: unable to remove repository reference .myubuntu. \(must force\) - container [0-9a-f]{12} is using its referenced image [0-9a-f]{12}"
+    When the workshop says `docker ps -a`
+    Then its output matches "myubuntu .*292d1e8d5103$"
+    When the workshop says `docker rm 292d1e8d5103`
+    Then its output is "292d1e8d5103"
+    When the workshop says `docker rmi myubuntu`
+    Then it succeeds
+    And its output contains "Untagged: myubuntu:latest"
+    And there is no image "myubuntu"
