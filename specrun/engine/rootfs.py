@@ -7,7 +7,7 @@ import os
 from specrun.engine import bundle, mounting
 from specrun.errors import Conflict, SpecrunError
 from specrun_runtime import jsontext, state
-from specrun_runtime.fds import Fd, open_process, read_all, write_all
+from specrun_runtime.fds import Fd, open_process, read_all, start_time, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,10 +42,13 @@ def within(engine: Engine, container: Container, work: Callable[[int], list[str]
         handle = open_process(known.pid, known.start_time)
         if handle is None:
             raise Conflict(f"Container {container.id} is not running")
-        with Fd(handle), Fd(os.open(f"/proc/{known.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root:
-            if open_process(known.pid, known.start_time) is None:
+        with Fd(handle):
+            root = Fd(os.open(f"/proc/{known.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            if start_time(known.pid) != known.start_time:
+                root.close()
                 raise Conflict(f"Container {container.id} is not running")
-            return work(root.number)
+    with root:  # nobody has to wait for a copy from a running container
+        return work(root.number)
 
 
 def _in_child(engine: Engine, container: Container, work: Callable[[int], list[str]]) -> list[str]:
