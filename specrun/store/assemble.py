@@ -56,8 +56,10 @@ def assemble_image(
 
 
 def known_fingerprint(name: str, suite: str, config: dict[str, Any]) -> str:
-    """What an image made by the recipe `name` answers to."""
-    return fingerprint([f"recipe {name}"], suite, config)
+    """What an image made by the recipe `name` answers to: a mere list of packages is as if they were asked for."""
+    recipe = recipes.find(name)
+    plain = recipe is not None and recipe.arrange is None
+    return fingerprint(recipe.packages() if recipe and plain else [f"recipe {name}"], suite, config)
 
 
 def assemble_known(

@@ -33,13 +33,21 @@ CASES = {
     "cp 100 MB out": ["sh", "$docker cp bench:/big $folder/big"],
     "cp 100 MB in": ["sh", "$docker cp $folder/big bench:/copied"],
     "diff": ["diff", "bench"],
+    "save 100 MB": ["sh", "$docker save -o $folder/saved.tar big"],
+    "load 100 MB": [
+        "sh",
+        "from=$folder/big-docker.tar; [ -e $from ] || from=$folder/big-specrun.tar; "
+        "$docker rmi big >/dev/null; $docker load -i $from",
+    ],
     "commit 8 MB": ["sh", "$docker commit small committed"],
 }
 PREPARE = """
 $docker run --net none --name bench -v bench:/v busybox dd if=/dev/urandom of=/big bs=1M count=100
+$docker commit bench big && $docker save -o $folder/big-$(basename $docker).tar big
 $docker run --net none --name small busybox dd if=/dev/urandom of=/f bs=1M count=8
 """
-"""What the cases find: a container that has written 100 MB and has a volume, and one that has written 8 MB."""
+"""What the cases find: a container that has written 100 MB and has a volume, its image as an archive, and
+a container that has written 8 MB."""
 
 
 def measure(command: list[str], environment: dict[str, str]) -> float:

@@ -73,19 +73,14 @@ class Images:
     def apply(self, task: Task) -> None:
         """Make it; the store keeps what it has already."""
         spec = _spec(task.resource)
-        root = task.view.root
-        if spec.packages:
-            suite, config = spec.packages.suite, image_config(spec)
-            if spec.packages.recipe:
-                assemble_known(root, spec.packages.recipe, tags=list(spec.tags), suite=suite, config=config)
-            else:
-                assemble_image(root, spec.packages.include or [], tags=list(spec.tags), suite=suite, config=config)
-            return
+        store = ImageStore(task.view.root)
         mark = _mark(spec, self.inputs(task.view, task.resource))
-        source = _load(task, spec.load) if spec.load else _import(task, spec)
-        source.assembled = mark
-        for tag in spec.tags:
-            ImageStore(root).take(source, Reference.parse(tag))
+        with store.adding():  # what we find, or make, is not freed before it has its names
+            alike = (image for image in store.all() if image.assembled == mark and not store.fault(image))
+            source = next(alike, None) or _make(task, spec)
+            source.assembled = mark
+            for tag in spec.tags:
+                store.take(source, Reference.parse(tag))
 
     def remove(self, view: View, entry: Entry) -> str:
         """Take its tags away; an image that a container of somebody else uses stays."""
@@ -146,6 +141,19 @@ def _chunks(resource: Resource, field: str) -> Iterator[bytes]:
             raise SpecrunError(f"{resource.key}: {path} is not a regular file", place=resource.place("spec", field))
         while data := file.read(1 << 20):
             yield data
+
+
+def _make(task: Task, spec: ImageSpec) -> Image:
+    if spec.load:
+        return _load(task, spec.load)
+    if spec.importFrom:
+        return _import(task, spec)
+    root, config = task.view.root, image_config(spec)
+    packages = spec.packages
+    if packages and packages.recipe:
+        return assemble_known(root, packages.recipe, tags=[], suite=packages.suite, config=config)
+    include, suite = (packages.include or [], packages.suite) if packages else ([], "")
+    return assemble_image(root, include, tags=[], suite=suite, config=config)
 
 
 def _load(task: Task, name: str) -> Image:
