@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from specrun.store.images import Image
     from specrun.store.layers import Layer
 
+_CHECK = "BUILDKIT_DOCKERFILE_CHECK"
+"""A build argument that says which checks are made, as the directive `check` does."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -131,6 +133,8 @@ class Build:
 
     def _refuse_warnings(self) -> None:
         """A Dockerfile with `# check=error=true` is not built while a check warns."""
+        if "check" not in self.program.dockerfile.directives and _CHECK not in self.request.arguments:
+            return
         from specrun.build import lint
 
         if lint.is_error(self.program, self.request.arguments):
@@ -172,7 +176,7 @@ class Build:
                 self.cache.export(self.request.cache_to, self.keys)
         from specrun.build.evaluation import PROXIES
 
-        unused = sorted(set(self.request.arguments) - self.scope.declared - PROXIES - {"SOURCE_DATE_EPOCH"})
+        unused = sorted(set(self.request.arguments) - self.scope.declared - PROXIES - {"SOURCE_DATE_EPOCH", _CHECK})
         return Result(image.id, image.manifest_digest, [reference.familiar for reference in references], unused)
 
     def _known(self, identity: str, references: list[Reference]) -> Image | None:

@@ -87,6 +87,11 @@ class Packer:
         for name in sorted(os.listdir(folder), key=os.fsencode):
             if prefix + name in self._leave_out:
                 continue
+            if name.startswith(WHITEOUT):
+                raise Damaged(
+                    f"{prefix}{name}: a name that begins with {WHITEOUT} can't be in a layer: it would remove files",
+                    hint="call it something else",
+                )
             try:
                 info = os.stat(name, dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:

@@ -213,3 +213,10 @@ def test_secrets_are_nowhere(canary: Canary) -> None:
             if os.path.isfile(path) and not os.path.islink(path):
                 with open(path, "rb") as file:
                     assert b"canary" not in file.read(), path
+
+
+def test_no_step_makes_a_whiteout_by_its_name(canary: Canary) -> None:
+    (canary.context / ".wh.etc").write_text("x")
+    for text in ("COPY .wh.etc /", "RUN touch /.wh..wh..opq", "COPY file /.wh.bin"):
+        status, output = canary.build(f"FROM busybox\n{text}\n")
+        assert status == 1 and "can't be in a layer" in output
