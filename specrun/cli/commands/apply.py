@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from specrun.cli.commands.plan import CHOICE, choice
@@ -24,6 +25,8 @@ COMMAND = command(
         *CHOICE,
         Option("--parallel", "number", "How many changes at once (default: by the number of processors)"),
         Option("--wait", "flag", "Return when all that have a health check are healthy"),
+        Option("--watch", "flag", "Stay in the foreground, and mend what drifts until SIGTERM or ^C"),
+        Option("--interval", "number", "Seconds between two looks of --watch (default 5)"),
         Option("--timeout", "number", "Seconds to wait for health, here and before dependents (default 120)"),
     ],
 )
@@ -37,11 +40,51 @@ def run(arguments: list[str], context: Context) -> int:
             raise UsageError(f"--parallel {options.parallel}: expected 1 to 64")
         root = context.root()
         plan = _saved_plan(options)
+        if options.watch:
+            if plan is not None or "-" in options.arguments:
+                raise UsageError("--watch reads the specs again and again: give files or folders")
+            return _watch(options, context, root, quiet)
         if plan is not None:
             return _apply_saved(plan, options, context, root, quiet)
         return _apply(call_of(options), choice(options), options, context, root, quiet, None)
 
     return guarded(COMMAND, arguments, context, action)
+
+
+def _watch(options: Parsed, context: Context, root: Root, quiet: bool) -> tuple[int, dict[str, Any]]:
+    """Mend until a signal comes. A change that is being made is finished first."""
+    import signal
+
+    from specrun.reconcile.watch import watch
+
+    asked = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.append(True))
+
+    def over(seconds: float) -> bool:
+        _sleep(seconds, asked)
+        return bool(asked)
+
+    news = (lambda text: None) if quiet else (lambda text: context.out(f"{text}\n"))
+    call, chosen = call_of(options), choice(options)
+    watch(
+        root,
+        lambda: specs_of(call),
+        chosen,
+        Output(None, None, news),
+        interval=float(options.interval or 5),
+        parallel=options.parallel or default_parallel(),
+        timeout=120.0 if options.timeout is None else float(options.timeout),
+        over=over,
+    )
+    return 0, {"project": specs_of(call).project}
+
+
+def _sleep(seconds: float, asked: list[bool]) -> None:
+    """In short pieces, so that a signal is heeded soon."""
+    end = time.monotonic() + seconds
+    while not asked and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 def _saved_plan(options: Parsed) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from specrun.engine.settings import signal_number
 from specrun.errors import Conflict, SpecrunError
 from specrun.reconcile import repair, rolling
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.diff import Difference
+from specrun.reconcile.diff import Difference, Operation
 from specrun.reconcile.kinds import connect, given, request
 from specrun.reconcile.kinds.base import (
     Desk,
@@ -80,7 +80,7 @@ class _Processes:
             facts, made = {**facts, **links}, {**made, **ties}
         if entry is not None and token == entry.token:
             facts.update(given.facts(view, entry))
-        health = (container.health or {}).get("Status", "") if status == state.RUNNING else ""
+        health = (container.health or {}).get("Status", "")
         detail = {"image_id": container.image_id, "exit_code": code, "made": made, "health": health}
         return Found(container.id, status, token, facts, detail)
 
@@ -120,6 +120,7 @@ class _Processes:
             or self._by_image(desk, resource, found)
             or self._by_inputs(desk, resource, entry)
             or self._by_facts(desk, resource, found)
+            or self._by_health(resource, found)
             or self._by_run(resource, found)
         )
 
@@ -162,6 +163,18 @@ class _Processes:
             return None
         how = "restart it: " if any(one.dotted.startswith(repair.BY_RESTART) for one in changed) else ""
         return placed(Action.UPDATE, resource, f"{how}{_names(changed)} was changed", changed, drifted=True)
+
+    def _by_health(self, resource: Resource, found: Found) -> Change | None:
+        """What onUnhealthy asks for."""
+        spec = resource.spec
+        if not isinstance(spec, ContainerSpec) or not spec.onUnhealthy or found.detail.get("health") != "unhealthy":
+            return None
+        if found.state != state.RUNNING:
+            stopped = spec.onUnhealthy == "stop"
+            return Change(Action.KEEP, resource.key, "stopped, because it was unhealthy") if stopped else None
+        action = Action.REPLACE if spec.onUnhealthy == "replace" else Action.UPDATE
+        facts = [Difference(Operation.CHANGE, ("health",), "unhealthy", "healthy", "health check")]
+        return placed(action, resource, f"{spec.onUnhealthy} it: it is unhealthy", facts, drifted=True)
 
     def _by_run(self, resource: Resource, found: Found) -> Change:
         """The spec is the same; is it also doing what it should?"""
@@ -237,7 +250,10 @@ class Containers(_Processes):
             repair.in_place(task.view.root, container, wanted)
         except PermissionError:
             restart = True  # raising a limit of a process needs CAP_SYS_RESOURCE; a new process has it anyway
-        if restart:
+        unwell = any(one.dotted == "health" for one in changed)
+        if unwell and getattr(task.resource.spec, "onUnhealthy", None) == "stop":
+            engine.stop(container, float(container.config.get("StopTimeout", 10)))
+        elif restart:
             engine.stop(container, float(container.config.get("StopTimeout", 10)))
             self._start(task, engine.get(name))
 

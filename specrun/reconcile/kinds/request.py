@@ -55,6 +55,8 @@ SLOTS: dict[str, str] = {
     "logging": "log_options",
     "sysctls": "sysctls",
     "init": "init",
+    "tty": "tty",
+    "stdinOpen": "interactive",
     "security.groups": "groups",
     "resources.limits": "resources",
     "resources.reservations": "resources",
@@ -125,6 +127,8 @@ def of(task: Task) -> ContainerRequest:
         domainname=spec.domainname or "",
         sysctls=spec.sysctls,
         init=spec.init,
+        tty=spec.tty,
+        interactive=spec.stdinOpen,
         log_options=_log_options(spec),
         **_keeping(spec),
     )
