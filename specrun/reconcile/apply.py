@@ -34,7 +34,7 @@ class ApplyFailed(SpecrunError):
 
 def default_parallel() -> int:
     """How many operations at once: they mostly wait for the kernel and for each other's processes."""
-    return max(2, min(8, 2 * (os.cpu_count() or 1)))
+    return max(2, min(16, 4 * (os.cpu_count() or 1)))
 
 
 class Applier:

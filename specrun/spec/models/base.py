@@ -32,7 +32,7 @@ from specrun.spec import units
 class Model(BaseModel):
     """A mapping of a spec. A field that is not here is an error, never ignored."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     ONE_OF: ClassVar[tuple[str, ...]] = ()
     """Exactly one of these fields is given."""
