@@ -16,7 +16,7 @@ class BuildRequest:
 
     __slots__ = (
         "arguments", "cache_from", "cache_to", "check", "context", "contexts", "dockerfile", "labels", "network",
-        "no_cache", "platform", "pull", "secrets", "tags", "target", "text",
+        "no_cache", "platform", "secrets", "tags", "target", "text",
     )  # fmt: skip
 
     def __init__(
@@ -31,7 +31,6 @@ class BuildRequest:
         target: str = "",
         network: str = "default",
         platform: str = "",
-        pull: bool = False,
         no_cache: bool = False,
         cache_from: list[str] | None = None,
         cache_to: str = "",
@@ -48,7 +47,6 @@ class BuildRequest:
         self.target = target
         self.network = network
         self.platform = platform
-        self.pull = pull
         self.no_cache = no_cache
         self.cache_from = cache_from or []
         """Folders that another build's `cache_to` has written."""

@@ -37,7 +37,6 @@ COMMAND = Command(
         Option("--on-error", "value", "What to do where a RUN step fails: shell opens one there"),
         Option("--platform", "value", "Platform to build for; only this machine's"),
         Option("--progress", "value", "Form of the output: auto or plain"),
-        Option("--pull", "flag", "Always attempt to pull a newer version of the base image"),
         Option("-q --quiet", "flag", "Suppress the build output and print the image ID on success"),
         Option("--rm", "flag", "Accepted: intermediate containers are always removed"),
         Option("--secret", "list", "Secret for the build (id=NAME[,src=FILE|,env=VARIABLE])"),
@@ -47,7 +46,7 @@ COMMAND = Command(
         Option("--verify", "flag", "Build twice without the cache and compare"),
     ],
     examples=["build -t hello .", "build --build-arg=VERSION=2 -t app:2 -f Dockerfile.app .", "build --check ."],
-    unsupported="--add-host --cgroup-parent --compress --cpu-period --cpu-quota -c --cpu-shares --cpuset-cpus "
+    unsupported="--pull --add-host --cgroup-parent --compress --cpu-period --cpu-quota -c --cpu-shares --cpuset-cpus "
     "--cpuset-mems --disable-content-trust --isolation -m --memory --memory-swap --security-opt --shm-size --ulimit "
     "--squash -o --output --load --push --builder --attest --sbom --provenance --allow --no-cache-filter",
 )
@@ -132,7 +131,6 @@ def request_of(options: Parsed) -> BuildRequest:
         target=options.target,
         network=options.network or "default",
         platform=options.platform,
-        pull=options.pull,
         no_cache=options.no_cache,
         cache_from=[_folder(entry) for entry in options.cache_from],
         cache_to=_folder(options.cache_to) if options.cache_to else "",

@@ -25,11 +25,13 @@ class Builds:
     """By the builder of `specrun build`, with its cache."""
 
     def unsupported(self, resource: Resource) -> list[Path]:
-        """A platform that can't run here."""
+        """A platform that can't run here, newer base images, and more than one folder for the cache."""
         from specrun.build.executor import host_platform
 
-        here = str(host_platform())
-        return [("platforms", index) for index, text in enumerate(_spec(resource).platforms or []) if text != here]
+        spec, here = _spec(resource), str(host_platform())
+        found: list[Path] = [("platforms", index) for index, text in enumerate(spec.platforms or []) if text != here]
+        found += [("pull",)] if spec.pull else []
+        return [*found, *(("cacheTo", index) for index in range(1, len(spec.cacheTo)))]
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its tags, and what they stand for."""
@@ -87,7 +89,6 @@ class Builds:
             labels=dict(spec.labels),
             target=spec.target or "",
             network=spec.network or "default",
-            pull=spec.pull,
             no_cache=spec.noCache,
             cache_from=[resource.path(text) for text in spec.cacheFrom],
             cache_to=resource.path(spec.cacheTo[0]) if spec.cacheTo else "",
