@@ -374,44 +374,44 @@ def published(directory: str) -> list[tuple[str, str]]:
     held = attachment.load(directory)
     found = []
     for one in held["published"] if held else []:
-        address = f"[{one['address']}]" if ":" in one["address"] else one["address"]
-        found.append((f"{one['inner']}/{one['protocol']}", f"{address}:{one['port']}"))
+        found.append((f"{one['inner']}/{one['protocol']}", f"{_shown(one['address'])}:{one['port']}"))
     return sorted(found, key=lambda entry: (int(entry[0].partition("/")[0]), entry[0].partition("/")[2]))
 
 
 def ports_column(record: Record, directory: str) -> str:
-    """What `ps` shows: `0.0.0.0:5000->5000/tcp`, ports in a row as one range, and those only exposed by number."""
+    """What `ps` shows: first what has the same number on both sides, `0.0.0.0:5000->5000/tcp`, ports in a row as one."""
     held = attachment.load(directory)
     if held is None:
         return ""
-    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
-    for one in held["published"]:
-        address = f"[{one['address']}]" if ":" in one["address"] else one["address"]
-        groups.setdefault((one["protocol"], address), []).append((one["inner"], one["port"]))
-    shown = []
-    for (protocol, address), pairs in groups.items():
-        for first, last, outer in _runs(sorted(pairs)):
-            span = last - first
-            left = f"{outer}-{outer + span}" if span else str(outer)
-            right = f"{first}-{last}" if span else str(first)
-            shown.append((first, protocol, f"{address}:{left}->{right}/{protocol}"))
     taken = {f"{one['inner']}/{one['protocol']}" for one in held["published"]}
-    for port in record.config.get("ExposedPorts") or {}:
-        if port not in taken:
-            number, _, protocol = port.partition("/")
-            shown.append((int(number), protocol, port))
-    return ", ".join(text for _, _, text in sorted(shown, key=lambda entry: (entry[0], entry[1])))
+    exposed = (port.partition("/") for port in record.config.get("ExposedPorts") or {} if port not in taken)
+    entries = [(one["inner"], one["address"], one["port"], one["protocol"]) for one in held["published"]]
+    return ", ".join(in_groups([*entries, *((int(number), "", 0, protocol) for number, _, protocol in exposed)]))
 
 
-def _runs(pairs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """First and last inner port, and first outer one, of each run in which both rise by one."""
-    runs: list[tuple[int, int, int]] = []
-    for inner, outer in pairs:
-        if runs and inner == runs[-1][1] + 1 and outer == runs[-1][2] + inner - runs[-1][0]:
-            runs[-1] = (runs[-1][0], inner, runs[-1][2])
-        else:
-            runs.append((inner, inner, outer))
-    return runs
+def in_groups(entries: list[tuple[int, str, int, str]]) -> list[str]:
+    """Inner port, address ("" where it is only exposed), outer port and protocol of each, as Docker groups them."""
+    done, singles = [], []
+    groups: dict[tuple[str, str], list[int]] = {}
+    for inner, address, outer, protocol in sorted(entries):
+        if address and inner != outer:
+            singles.append(f"{_shown(address)}:{outer}->{inner}/{protocol}")
+            continue
+        group = groups.setdefault((address, protocol), [inner, inner])
+        if inner > group[1] + 1:
+            done.append(_group(address, protocol, *group))
+            group[0] = inner
+        group[1] = inner
+    return [*done, *(_group(*key, *group) for key, group in groups.items()), *singles]
+
+
+def _group(address: str, protocol: str, first: int, last: int) -> str:
+    span = str(first) if first == last else f"{first}-{last}"
+    return f"{_shown(address)}:{span}->{span}/{protocol}" if address else f"{span}/{protocol}"
+
+
+def _shown(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def network_names(record: Record, directory: str) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specrun.engine.networking import NetworkRequest, _runs
+from specrun.engine.networking import NetworkRequest, in_groups
 from specrun.errors import SpecrunError
 from specrun.network.joining import link_local
 from specrun.network.ports import parse_expose, parse_publish
@@ -90,8 +90,18 @@ def test_a_publication_is_an_element_of_the_map_for_its_address() -> None:
     assert here.element() == ("one6", "::1 . udp . 8080", "fd00::2 . 80")
 
 
-def test_ports_in_a_row_are_one_range() -> None:
-    assert _runs([(80, 8080), (81, 8081), (82, 9000), (84, 9002)]) == [(80, 81, 8080), (82, 82, 9000), (84, 84, 9002)]
+def test_ports_are_grouped_as_docker_groups_them() -> None:
+    same = [(port, address, port, "tcp") for port in (7000, 7001, 7002, 7010) for address in ("0.0.0.0", "::")]
+    other = [(60, "127.0.0.1", 6000, "udp"), (61, "127.0.0.1", 6001, "udp"), (99, "", 0, "tcp")]
+    assert in_groups([*other, *same]) == [
+        "0.0.0.0:7000-7002->7000-7002/tcp",
+        "[::]:7000-7002->7000-7002/tcp",
+        "99/tcp",
+        "0.0.0.0:7010->7010/tcp",
+        "[::]:7010->7010/tcp",
+        "127.0.0.1:6000->60/udp",
+        "127.0.0.1:6001->61/udp",
+    ]
 
 
 def test_the_address_that_a_link_gives_itself() -> None:
