@@ -24,7 +24,8 @@ CASES = {
     "run --rm --net none busybox true": ["run", "--rm", "--net", "none", "busybox", "true"],
     "run -d and rm -f": ["sh"],
     "run --rm busybox true": ["run", "--rm", "busybox", "true"],
-    "ps -a": ["ps", "-a"],
+    "exec": ["exec", "up", "true"],
+    "ps -a, 30 containers": ["ps", "-a"],
     "images": ["images"],
     "inspect": ["inspect", "bench"],
     "inspect -f": ["inspect", "-f", "{{range .Mounts}}{{.Name}}{{end}}", "bench"],
@@ -45,9 +46,12 @@ PREPARE = """
 $docker run --net none --name bench -v bench:/v busybox dd if=/dev/urandom of=/big bs=1M count=100
 $docker commit bench big && $docker save -o $folder/big-$(basename $docker).tar big
 $docker run --net none --name small busybox dd if=/dev/urandom of=/f bs=1M count=8
+$docker run -d --net none --name up busybox sleep 100000
+for number in $(seq 27); do $docker create --net none busybox true; done
 """
-"""What the cases find: a container that has written 100 MB and has a volume, its image as an archive, and
-a container that has written 8 MB."""
+"""What the cases find: a container that has written 100 MB and has a volume, its image as an archive, a container that
+has written 8 MB, one that runs, and as many more as make 30.
+"""
 
 
 def measure(command: list[str], environment: dict[str, str]) -> float:
@@ -86,6 +90,7 @@ def main() -> int:
             if environment:
                 prepare = line(program, ["sh", PREPARE], folder)
                 subprocess.run(prepare, env=environment, check=True, capture_output=True)
+                stack.callback(subprocess.run, [program, "rm", "-f", "up"], env=environment, capture_output=True)
         for name, arguments in CASES.items():
             mine, docker = [], []
             for number in range(RUNS + 1):
