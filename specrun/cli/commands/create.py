@@ -31,6 +31,7 @@ def run(arguments: list[str], context: Context) -> int:
     try:
         container = context.engine().create(request)
     except SpecrunError as error:
+        error.exit_status = 1  # Docker tells by this that the options themselves were well formed
         if error.code == "no-such-image":
             context.err(f"Unable to find image '{running.familiar(request.image)}' locally\n")
         raise

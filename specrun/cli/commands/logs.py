@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specrun.cli.options import Command, Option
-from specrun.errors import UsageError
+from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ def run(arguments: list[str], context: Context) -> int:
     engine = context.engine()
     engine.mend()
     container = engine.get(options.arguments[0])
+    if (container.host_config.get("LogConfig") or {}).get("Type") == "none":
+        raise SpecrunError(
+            "configured logging driver does not support reading", hint="it was run with --log-driver none"
+        )
     lines = read_log(
         container.directory,
         follow=options.follow,

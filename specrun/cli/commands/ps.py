@@ -152,10 +152,16 @@ def _visible(text: str) -> str:
 def _filter(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if key not in FILTERS or not equals:
-        raise UsageError(f"Invalid filter '{text}'", hint=f"expected one of {', '.join(f'{key}=' for key in FILTERS)}")
+        raise _no_filter(text, ", ".join(f"{key}=" for key in FILTERS))
     if key == "status" and value not in STATUSES:
-        raise UsageError(f"Invalid filter 'status={value}'", hint=f"expected one of {', '.join(STATUSES)}")
+        raise _no_filter(text, ", ".join(STATUSES))
     return key, value
+
+
+def _no_filter(text: str, expected: str) -> UsageError:
+    error = UsageError(f"Invalid filter '{text}'", hint=f"expected one of {expected}")
+    error.exit_status = 1
+    return error
 
 
 def _passes(container: Container, filters: list[tuple[str, str]], everything: list[Container]) -> bool:

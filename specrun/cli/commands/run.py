@@ -230,7 +230,7 @@ def request_of(options: Parsed) -> ContainerRequest:
 
 
 def _lines_of(files: list[str]) -> list[str]:
-    """The lines of files of labels, without empty ones and remarks. Raises UsageError."""
+    """The lines of files of labels, without remarks and those without a value, as Docker reads it. Raises UsageError."""
     lines: list[str] = []
     for path in files:
         try:
@@ -238,7 +238,7 @@ def _lines_of(files: list[str]) -> list[str]:
                 lines += [line.strip() for line in file]
         except OSError as error:
             raise UsageError(f"cannot read the file of labels {path}: {error.strerror}") from error
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if "=" in line and not line.startswith("#")]
 
 
 def _mounts(options: Parsed) -> list[MountRequest]:

@@ -30,7 +30,9 @@ def run(arguments: list[str], context: Context) -> int:
     if not options.memory_swap:
         changes.pop("MemorySwap", None)
     if not changes and not options.restart:
-        raise COMMAND.wrong("You must provide one or more flags when using this command.")
+        error = COMMAND.wrong("You must provide one or more flags when using this command.")
+        error.exit_status = 1
+        raise error
     engine = context.engine()
     engine.mend()
 
