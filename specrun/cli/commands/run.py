@@ -230,7 +230,7 @@ def request_of(options: Parsed) -> ContainerRequest:
 
 
 def _lines_of(files: list[str]) -> list[str]:
-    """The lines of files of labels, without remarks and those without a value, as Docker reads it. Raises UsageError."""
+    """The lines of files of labels, as Docker reads them: without those that have no value. Raises UsageError."""
     lines: list[str] = []
     for path in files:
         try:
