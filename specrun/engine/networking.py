@@ -379,7 +379,7 @@ def published(directory: str) -> list[tuple[str, str]]:
 
 
 def ports_column(record: Record, directory: str) -> str:
-    """What `ps` shows: first what has the same number on both sides, `0.0.0.0:5000->5000/tcp`, ports in a row as one."""
+    """What `ps` shows: first what has the same number on both sides, and ports in a row as one range."""
     held = attachment.load(directory)
     if held is None:
         return ""
