@@ -119,7 +119,7 @@ class Container:
                 "config": document,
             }
             try:
-                write_atomic(f"{directory}/container.json", jsontext.dumps(record).encode())
+                write_atomic(f"{directory}/container.json", jsontext.dumps(record).encode(), durable=False)
             except BaseException:
                 group.kill()
                 group.remove()
@@ -306,7 +306,7 @@ class Container:
         merged = linux.setdefault("resources", {})
         for key, value in resources.items():
             merged[key] = {**(merged.get(key) or {}), **value} if isinstance(value, dict) else value
-        write_atomic(f"{self.directory}/container.json", jsontext.dumps(self.record).encode())
+        write_atomic(f"{self.directory}/container.json", jsontext.dumps(self.record).encode(), durable=False)
 
     def pids(self) -> list[int]:
         """Its processes, as this host numbers them."""
