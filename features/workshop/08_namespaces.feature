@@ -11,9 +11,9 @@ Feature: Namespaces
       lo
       1
       """
-    When I run `docker run --rm --net host busybox readlink /proc/self/ns/net | grep -cx "$(readlink /proc/self/ns/net)"`
+    When I run `docker run --rm --net host busybox readlink /proc/self/ns/net | grep -cxF "$(readlink /proc/self/ns/net)"`
     Then its output is "1"
-    When I run `docker run --rm --net none busybox readlink /proc/self/ns/net | grep -cx "$(readlink /proc/self/ns/net)"`
+    When I run `docker run --rm --net none busybox readlink /proc/self/ns/net | grep -cxF "$(readlink /proc/self/ns/net)"`
     Then its output is "0"
 
   Scenario: PID gives process ids of its own
@@ -44,15 +44,15 @@ Feature: Namespaces
   Scenario: UTS gives a hostname of its own
     When I run `docker run --rm --net none -h web busybox hostname`
     Then its output is "web"
-    When I run `docker run --rm --net none --uts host busybox hostname | grep -cx "$(hostname)"`
+    When I run `docker run --rm --net none --uts host busybox hostname | grep -cxF "$(hostname)"`
     Then its output is "1"
     When I run `docker run --rm --net none busybox hostname`
     Then its output matches "^[0-9a-f]{12}$"
 
   Scenario: IPC gives queues and shared memory of its own
-    When I run `docker run --rm --net none busybox readlink /proc/self/ns/ipc | grep -cx "$(readlink /proc/self/ns/ipc)"`
+    When I run `docker run --rm --net none busybox readlink /proc/self/ns/ipc | grep -cxF "$(readlink /proc/self/ns/ipc)"`
     Then its output is "0"
-    When I run `docker run --rm --net none --ipc host busybox readlink /proc/self/ns/ipc | grep -cx "$(readlink /proc/self/ns/ipc)"`
+    When I run `docker run --rm --net none --ipc host busybox readlink /proc/self/ns/ipc | grep -cxF "$(readlink /proc/self/ns/ipc)"`
     Then its output is "1"
     When I run `docker run --rm --net none busybox sh -c 'touch /dev/shm/mine; ls /dev/shm'`
     Then its output is "mine"
