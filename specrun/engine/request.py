@@ -19,6 +19,7 @@ class ContainerRequest:
     """All that can be asked of a new container; what is left out is the image's or Docker's default."""
 
     __slots__ = (
+        "attach",
         "auto_remove",
         "command",
         "console",
@@ -82,6 +83,7 @@ class ContainerRequest:
         init: bool = False,
         log_driver: str = "",
         log_options: dict[str, str] | None = None,
+        attach: list[str] | None = None,
     ) -> None:
         self.image = image
         self.name = name
@@ -120,6 +122,14 @@ class ContainerRequest:
         """Whether a small first process of ours forwards signals to the command, and reaps."""
         self.log_driver = log_driver
         self.log_options = log_options or {}
+        self.attach = attach or []
+        """The streams to attach to, of `stdin`, `stdout` and `stderr`; those that make sense when it is empty."""
+
+    def attached_streams(self) -> list[str]:
+        """The streams that whoever starts it is attached to."""
+        if self.detached:
+            return []
+        return self.attach or ["stdout", "stderr", *(["stdin"] if self.interactive else [])]
 
     def check(self) -> None:
         """Refuse what can be refused without looking at the image or the store."""
@@ -133,6 +143,9 @@ class ContainerRequest:
         policy = parse_restart(self.restart)
         if self.auto_remove and policy["Name"] != "no":
             raise UsageError("Conflicting options: --restart and --rm")
+        for stream in self.attach:
+            if stream not in ("stdin", "stdout", "stderr"):
+                raise UsageError("valid streams are STDIN, STDOUT and STDERR")
         self.health.check()
         log_config(self.log_driver, self.log_options)
         check_limits(self.resources.host_config())

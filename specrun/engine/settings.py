@@ -39,7 +39,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
         signal_number(request.stop_signal)
     shared = "host" in (request.network.mode, request.security.uts)
     hostname = request.hostname or (os.uname().nodename if shared else identity[:12])
-    attached = not request.detached
+    streams = request.attached_streams()
     return Record(
         id=identity,
         name=request.name,
@@ -53,12 +53,12 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             "Hostname": hostname,
             "Domainname": request.domainname,
             "User": request.user or base.get("User") or "",
-            "AttachStdin": request.interactive and attached,
-            "AttachStdout": attached,
-            "AttachStderr": attached,
+            "AttachStdin": "stdin" in streams,
+            "AttachStdout": "stdout" in streams,
+            "AttachStderr": "stderr" in streams,
             "Tty": request.tty,
             "OpenStdin": request.interactive,
-            "StdinOnce": request.interactive and attached,
+            "StdinOnce": request.interactive and "stdin" in streams,
             **({"ExposedPorts": ports} if (ports := networking.exposed_ports(request.network, base)) else {}),
             "Env": bundle.environment_of(base.get("Env") or [], request.env),
             "Cmd": request.command if request.command else (base.get("Cmd") if request.entrypoint is None else None),

@@ -225,3 +225,14 @@ def test_many_with_health_and_restart_come_back(host: Host) -> None:
     assert _eventually(lambda: host.ok("ps").count("(healthy)") == len(names))
     host.ok("rm", "-f", *names)
     assert host.leftovers() == []
+
+
+def test_only_the_chosen_streams_are_attached(host: Host) -> None:
+    script = ("busybox", "sh", "-c", "echo out; echo err >&2")
+    once = ("run", "--rm", "--network", "none")
+    done = host.run(*once, "-a", "stdout", *script)
+    assert (done.stdout, done.stderr) == (b"out\n", b"")
+    done = host.run(*once, "-a", "STDERR", *script)
+    assert (done.stdout, done.stderr) == (b"", b"err\n")
+    assert host.run(*once, "-a", "nothing", *script).returncode == 125
+    assert host.run(*once, "-d", "-a", "stdout", *script).returncode == 125

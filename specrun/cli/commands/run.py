@@ -24,6 +24,7 @@ DETACH_KEYS = Option(
 )
 
 OPTIONS = [
+    Option("-a --attach", "list", "Attach to STDIN, STDOUT or STDERR"),
     Option("--cidfile", "value", "Write the container's id to this file"),
     Option("--entrypoint", "value", "Overwrite the default ENTRYPOINT of the image"),
     Option("-e --env", "list", "Set environment variables"),
@@ -48,12 +49,16 @@ OPTIONS = [
     Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
-UNSUPPORTED = "-a --attach --cgroup-parent --link --sig-proxy"
+UNSUPPORTED = "--cgroup-parent --link"
 COMMAND = Command(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
     "Create a container from an image and start it.",
-    [Option("-d --detach", "flag", "Run in the background and print the container's id"), *OPTIONS],
+    [
+        Option("-d --detach", "flag", "Run in the background and print the container's id"),
+        Option("--sig-proxy", "value", "Pass signals on to the container (default true)", "bool"),
+        *OPTIONS,
+    ],
     examples=[
         'run busybox echo "hello world"',
         "run --rm -e HELLO=world busybox env",
@@ -78,6 +83,8 @@ def run(arguments: list[str], context: Context) -> int:
     COMMAND.require(options, 1)
     request = request_of(options)
     request.auto_remove, request.detached = options.rm, options.detach
+    if options.detach and options.attach:
+        raise UsageError("Conflicting options: -a and -d")
     keys = detach_keys(options.detach_keys)
     if request.tty and not request.detached:
         if request.interactive:
@@ -87,21 +94,22 @@ def run(arguments: list[str], context: Context) -> int:
     try:
         if request.tty and not request.detached:
             return _run_in_terminal(request, options.cidfile, keys, context)
-        return _run(request, options.cidfile, context)
+        return _run(request, options.cidfile, context, proxy=options.sig_proxy not in ("false", "0"))
     except SpecrunError as error:
         # Like Docker's: what prevents a run is 125, whatever it would be elsewhere.
         error.exit_status = max(error.exit_status, 125)
         raise
 
 
-def _run(request: ContainerRequest, cidfile: str, context: Context) -> int:
+def _run(request: ContainerRequest, cidfile: str, context: Context, *, proxy: bool) -> int:
     from specrun_runtime.errors import StartFailed
 
     engine = context.engine()
-    stdin = 0 if request.interactive and not request.detached else None
-    attached = (None, None) if request.detached else (1, 2)
+    streams = request.attached_streams()
+    stdin = 0 if "stdin" in streams else None
+    attached = (1 if "stdout" in streams else None, 2 if "stderr" in streams else None)
     forwarder = Forwarder()
-    if not request.detached:
+    if proxy and not request.detached:
         forwarder.install()
     try:
         running = engine.run(request, stdin=stdin, stdout=attached[0], stderr=attached[1])
@@ -116,6 +124,8 @@ def _run(request: ContainerRequest, cidfile: str, context: Context) -> int:
         engine.mend()
         context.out(f"{running.container_id}\n")
         return 0
+    if attached == (None, None):
+        context.out(f"{running.container_id}\n")
     forwarder.begin(running)
     engine.mend()  # while the container runs, so that nobody waits for it
     return running.wait(stdin)
@@ -219,6 +229,7 @@ def request_of(options: Parsed) -> ContainerRequest:
         labels=dict(pair(text) for text in [*_lines_of(options.label_file), *options.label]),
         interactive=options.interactive,
         tty=options.tty,
+        attach=[stream.lower() for stream in options.attach],
         network=network_of(options),
         stop_signal=options.stop_signal,
         stop_timeout=options.stop_timeout,

@@ -1,0 +1,56 @@
+"""kill -9 of a monitor that restarts its container, and of commands that change one: the next command mends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from tests.support.host import Host, kill
+
+
+def _state(host: Host) -> dict[str, int]:
+    folder = next(Path(host.root, "containers").iterdir())
+    state: dict[str, int] = json.loads((folder / "state.json").read_text())
+    return state
+
+
+def test_a_monitor_that_dies_while_its_container_waits_to_be_started_again(host: Host) -> None:
+    host.ok("run", "-d", "--network", "none", "--name", "one", "--restart", "always", "busybox", "false")
+    deadline = time.monotonic() + 20
+    while _state(host)["status"] != "restarting" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(_state(host)["monitor_pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    listed = host.ok("ps", "-a")
+    assert "Exited (1)" in listed or "Exited (137)" in listed  # it may have been started meanwhile
+    host.ok("rm", "one")
+    assert host.leftovers() == []
+
+
+def test_a_monitor_that_dies_with_a_probe_under_way(host: Host) -> None:
+    check = ("--health-cmd", "sleep 100", "--health-interval", "50ms")
+    host.ok("run", "-d", "--network", "none", "--name", "one", *check, "busybox", "sleep", "300")
+    time.sleep(0.5)
+    os.kill(_state(host)["monitor_pid"], signal.SIGKILL)
+    time.sleep(0.2)
+    assert "Exited (137)" in host.ok("ps", "-a")
+    host.ok("rm", "one")
+    assert host.leftovers() == []
+
+
+def test_a_rename_or_update_that_is_killed_leaves_one_name_and_a_record(host: Host) -> None:
+    host.ok("create", "--network", "none", "--name", "name0", "busybox", "true")
+    for number in range(1, 12):
+        process = host.spawn("rename", host.containers()[0], f"name{number}")
+        time.sleep(0.01 * number)
+        kill(process)
+        host.ok("update", "--cpu-shares", str(100 + number), host.containers()[0])
+    assert len(host.containers()) == 1
+    name = host.ok("ps", "-a", "--format", "{{.Names}}").strip()
+    assert host.ok("inspect", "-f", "{{.Name}} {{.HostConfig.CpuShares}}", name) == f"/{name} 111\n"
+    host.ok("rm", name)
+    host.ok("ps")
+    assert host.leftovers() == []
