@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,17 +18,38 @@ from tests.support.oci import Runtime
 
 
 @pytest.fixture(scope="session")
-def busybox_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A state folder that has the image `busybox`, assembled once from this host's packages."""
+def busybox_store() -> Iterator[Path]:
+    """A state folder that has the image `busybox`, assembled once for all workers of the run."""
     # Not below pytest's own folder: overlayfs wants short paths, and a kept folder would keep layers.
-    folder = Path(tempfile.mkdtemp(prefix="sr-"))
-    environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
-    subprocess.run([COMMAND, "image", "assemble", "busybox"], env=environment, check=True, capture_output=True)
-    subprocess.run(
-        [COMMAND, "run", "--rm", "--net", "none", "busybox", "true"], env=environment, check=True, capture_output=True
-    )
-    yield folder / "root"
-    shutil.rmtree(folder)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or os.urandom(8).hex()
+    folder = Path(tempfile.gettempdir(), f"sr-{run[:16]}")
+    lock = _share(folder)
+    try:
+        yield folder / "root"
+    finally:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder)  # the last worker
+        except BlockingIOError:
+            pass
+        os.close(lock)
+
+
+def _share(folder: Path) -> int:
+    """Prepare the store unless another worker has; gives a descriptor with a share of the folder's lock."""
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists() and not (folder / "ready").exists():
+            environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
+            for words in (["image", "assemble", "busybox"], ["run", "--rm", "--net", "none", "busybox", "true"]):
+                subprocess.run([COMMAND, *words], env=environment, check=True, capture_output=True)
+            (folder / "ready").touch()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if folder.exists():  # else the last of the others has removed it meanwhile
+            return lock
+        os.close(lock)
 
 
 @pytest.fixture

@@ -237,6 +237,10 @@ def unpack_into(chunks: Iterable[bytes], folder: int) -> Unpacked:
         os.umask(umask)
 
 
+_NO_WAY = (errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENOENT)
+"""What the kernel says of a path that leads through something that is no folder."""
+
+
 class Unpacker:
     """Places the members of an archive below the folder of descriptor `root`."""
 
@@ -259,8 +263,10 @@ class Unpacker:
                 count += 1
                 try:
                     self._place(entry, source)
-                except (IsolationError, NotADirectoryError) as error:
-                    if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.ENOENT):
+                except OSError as error:
+                    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL):
+                        raise BadArchive(f"{entry.name[:80]!r} cannot be made: {error.strerror}") from error
+                    if isinstance(error, (IsolationError, NotADirectoryError)) and error.errno in _NO_WAY:
                         raise BadArchive(f"{entry.name!r} leads through something that is no folder") from error
                     raise
         finally:

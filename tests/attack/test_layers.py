@@ -57,6 +57,7 @@ def _facts(folder: Path) -> list[object]:
 
 
 ESCAPES = {
+    "a name too long": [member("n" * 300)],
     "dotdot": [member("../canary/secret", data=b"gone")],
     "dotdot inside": [member("a/../../canary/secret", data=b"gone")],
     "whiteout of dotdot": [member("a/.wh..")],
