@@ -194,13 +194,16 @@ class ImageStore:
         size = (parent.size if parent else 0) + sum(one.content_size for one in layers)
         return self.add([*below, *layers], document, references, size=size, parent=parent.id if parent else "")
 
-    def enter(self, digest: str, size: int, notes: dict[str, str], references: Iterable[Reference]) -> Image:
+    def enter(
+        self, digest: str, size: int, notes: dict[str, str], references: Iterable[Reference], *,
+        media_type: str = MANIFEST,
+    ) -> Image:  # fmt: skip
         """List a stored manifest under `references`, or without a name. `notes` are annotations of ours.
 
         A reference that stood for another image leaves that one; what loses its last name so is dangling.
         """
         kept = {key: value for key, value in notes.items() if value}
-        entry = {"mediaType": MANIFEST, "digest": digest, "size": size, "annotations": kept}
+        entry = {"mediaType": media_type, "digest": digest, "size": size, "annotations": kept}
         with locked(self.root.lock("images")):
             entries = self._entries()
             names = [reference.canonical for reference in references]

@@ -28,12 +28,11 @@ def run(arguments: list[str], context: Context) -> int:
     request = running.request_of(options)
     request.auto_remove = options.rm
     running.prepare_cidfile(options.cidfile)
+    engine = context.engine()
     try:
-        container = context.engine().create(request)
+        container = running.with_image(request.image, options.pull, context, lambda: engine.create(request))
     except SpecrunError as error:
         error.exit_status = 1  # Docker tells by this that the options themselves were well formed
-        if error.code == "no-such-image":
-            context.err(f"Unable to find image '{running.familiar(request.image)}' locally\n")
         raise
     running.write_cidfile(options.cidfile, container.id)
     context.out(f"{container.id}\n")

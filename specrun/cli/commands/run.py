@@ -13,6 +13,11 @@ from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Made = TypeVar("Made")
+
     from specrun.cli.context import Context
     from specrun.cli.options import Parsed
     from specrun.engine.mountspec import MountRequest
@@ -36,7 +41,7 @@ OPTIONS = [
     Option("--name", "value", "Assign a name to the container"),
     *NETWORK_OPTIONS,
     *LIFE_OPTIONS,
-    Option("--pull", "value", "Pull image before running (missing|never)"),
+    Option("--pull", "value", "Pull image before running (always|missing|never)"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
     *SECURITY_OPTIONS,
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
@@ -93,15 +98,16 @@ def run(arguments: list[str], context: Context) -> int:
     prepare_cidfile(options.cidfile)
     try:
         if request.tty and not request.detached:
-            return _run_in_terminal(request, options.cidfile, keys, context)
-        return _run(request, options.cidfile, context, proxy=options.sig_proxy not in ("false", "0"))
+            return _run_in_terminal(request, options.cidfile, options.pull, keys, context)
+        proxy = options.sig_proxy not in ("false", "0")
+        return _run(request, options.cidfile, options.pull, context, proxy=proxy)
     except SpecrunError as error:
         # Like Docker's: what prevents a run is 125, whatever it would be elsewhere.
         error.exit_status = max(error.exit_status, 125)
         raise
 
 
-def _run(request: ContainerRequest, cidfile: str, context: Context, *, proxy: bool) -> int:
+def _run(request: ContainerRequest, cidfile: str, pull: str, context: Context, *, proxy: bool) -> int:
     from specrun_runtime.errors import StartFailed
 
     engine = context.engine()
@@ -112,12 +118,12 @@ def _run(request: ContainerRequest, cidfile: str, context: Context, *, proxy: bo
     if proxy and not request.detached:
         forwarder.install()
     try:
-        running = engine.run(request, stdin=stdin, stdout=attached[0], stderr=attached[1])
+        running = with_image(
+            request.image, pull, context,
+            lambda: engine.run(request, stdin=stdin, stdout=attached[0], stderr=attached[1]),
+        )  # fmt: skip
     except StartFailed as failure:
         raise cannot_start(failure) from failure
-    except SpecrunError as error:
-        _explain_missing(error, request.image, context)
-        raise
     write_cidfile(cidfile, running.container_id)
     if request.detached:
         running.detach()
@@ -131,18 +137,15 @@ def _run(request: ContainerRequest, cidfile: str, context: Context, *, proxy: bo
     return running.wait(stdin)
 
 
-def _run_in_terminal(request: ContainerRequest, cidfile: str, keys: bytes, context: Context) -> int:
+def _run_in_terminal(request: ContainerRequest, cidfile: str, pull: str, keys: bytes, context: Context) -> int:
     from specrun_runtime.errors import StartFailed
 
     engine = context.engine()
     output, theirs = os.pipe2(os.O_CLOEXEC)
     try:
-        running = engine.run(request, stdout=theirs)
+        running = with_image(request.image, pull, context, lambda: engine.run(request, stdout=theirs))
     except StartFailed as failure:
         raise cannot_start(failure) from failure
-    except SpecrunError as error:
-        _explain_missing(error, request.image, context)
-        raise
     finally:
         os.close(theirs)
     write_cidfile(cidfile, running.container_id)
@@ -177,9 +180,31 @@ def detach_keys(text: str) -> bytes:
         raise UsageError(f"invalid detach keys ({text}) provided", hint=str(error)) from error
 
 
-def _explain_missing(error: SpecrunError, image: str, context: Context) -> None:
-    if error.code == "no-such-image":
+def with_image(image: str, policy: str, context: Context, make: Callable[[], Made]) -> Made:
+    """What `make` gives, with the image pulled before if it is missing, or always, as `--pull` says."""
+    if policy == "always":
+        _pull(image, context, "")
+    try:
+        return make()
+    except SpecrunError as error:
+        if error.code != "no-such-image":
+            raise
         context.err(f"Unable to find image '{familiar(image)}' locally\n")
+        if policy == "never":
+            raise
+        _pull(image, context, error.hint)
+    return make()
+
+
+def _pull(image: str, context: Context, hint: str) -> None:
+    from specrun.cli.commands.pull import fetch
+    from specrun.oci.reference import Reference
+
+    try:
+        fetch(Reference.parse(image), context, write=context.err)
+    except SpecrunError as error:
+        error.hint = hint or error.hint
+        raise
 
 
 class Forwarder:
@@ -214,8 +239,8 @@ def request_of(options: Parsed) -> ContainerRequest:
     """The request that the options of `run` and `create` describe."""
     from specrun.engine.request import ContainerRequest
 
-    if options.pull not in ("", "missing", "never"):
-        raise UsageError(f"--pull {options.pull} is not supported yet", hint="there are no registries yet")
+    if options.pull not in ("", "always", "missing", "never"):
+        raise UsageError(f"--pull {options.pull}: expected always, missing or never")
     image, *command = options.arguments
     return ContainerRequest(
         image,

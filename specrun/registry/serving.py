@@ -1,0 +1,211 @@
+"""The server on the network: connections, bodies, files by sendfile(2), time limits, logs, and a graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+import time
+
+from aiohttp import web
+
+from specrun.errors import SpecrunError
+from specrun.registry.gate import Refusal
+from specrun.registry.metrics import Metrics
+from specrun.registry.protocol import ProtocolError
+from specrun.registry.server import Asked, Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from specrun.registry.server import Registry
+
+IDLE = 60.0
+"""Seconds without a byte after which a body, or a connection that asks nothing, is given up."""
+STOP = 30.0
+"""Seconds that requests have to end after SIGTERM."""
+
+
+class Listener:
+    """One registry on one address."""
+
+    def __init__(
+        self, registry: Registry, *, log: Callable[[str], None] | None = None, tls: ssl.SSLContext | None = None,
+        idle: float = IDLE,
+    ) -> None:  # fmt: skip
+        self.registry = registry
+        self.metrics = Metrics(registry.storage)
+        self.log = log
+        self.tls = tls
+        self.idle = idle
+        self._web = web.Server(
+            self._serve, access_log=None, keepalive_timeout=idle, read_bufsize=1 << 18, max_line_size=8190,
+            max_field_size=8190,
+        )  # fmt: skip
+        self._open: dict[Any, float | None] = {}
+        """Connection -> when it last did something; None while it is being answered."""
+
+    async def run(self, host: str, port: int, ready: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or SIGINT. `ready` is told the address. Raises SpecrunError when it is taken."""
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            server = await loop.create_server(self._connection, host, port, ssl=self.tls, backlog=512)
+        except OSError as error:
+            raise SpecrunError(
+                f"cannot listen on {host}:{port}: {error.strerror}", hint="another address: --listen HOST:PORT"
+            ) from error
+        address = server.sockets[0].getsockname()
+        scheme = "https" if self.tls else "http"
+        ready(f"{scheme}://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
+        guard = asyncio.ensure_future(self._close_silent())
+        await stop.wait()
+        server.close()
+        guard.cancel()
+        await self._web.shutdown(STOP)
+        await server.wait_closed()
+
+    def _connection(self) -> asyncio.Protocol:
+        connection = self._web()
+        self._open[connection] = time.monotonic()
+        return connection
+
+    async def _close_silent(self) -> None:
+        """Half a request is not waited for for ever."""
+        while True:
+            await asyncio.sleep(min(5.0, self.idle / 2))
+            limit = time.monotonic() - self.idle
+            for connection, last in list(self._open.items()):
+                if connection.transport is None:
+                    del self._open[connection]
+                elif last is not None and last < limit:
+                    connection.force_close()
+                    connection.transport.abort()
+                    self._open[connection] = None
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._open[request.protocol] = None
+        started = time.monotonic()
+        received = [0]
+        route, response = "other", web.StreamResponse()
+        self.metrics.busy.inc()
+        try:
+            route, reply = await self._reply(request, received)
+            response = _response(request, reply)
+            response.headers["Server"] = "specrun"
+            await response.prepare(request)
+            await response.write_eof()
+        finally:
+            self._open[request.protocol] = time.monotonic()
+            self.metrics.busy.dec()
+            self._note(request, response, route, received[0], time.monotonic() - started)
+        return response
+
+    async def _reply(self, request: web.BaseRequest, received: list[int]) -> tuple[str, Reply]:
+        route = "other"
+        try:
+            body = self._body(request, received)
+            asked = Asked(request.method, request.raw_path, request.headers, request.content_length, body)
+            if asked.path == "/healthz":
+                return "health", self._health()
+            if asked.path == "/metrics":
+                await self.registry.enter(asked, [])
+                return "metrics", Reply(200, {"Content-Type": "text/plain; version=0.0.4"}, self.metrics.text())
+            try:
+                return asked.route, await self.registry.answer(asked)
+            finally:
+                route = asked.route
+        except ProtocolError as error:
+            return route, _refusal(error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except TimeoutError:
+            return route, Reply(408, {"Connection": "close"})
+        except OSError as error:
+            self._say(f"error: {request.method} {request.raw_path[:300]!r}: {error}")
+            full = error.errno in (28, 122)
+            text = "the registry's disk is full" if full else "the registry's storage failed"
+            return route, _refusal(ProtocolError("UNAVAILABLE", text, status=507 if full else 503))
+        except web.HTTPException:
+            raise
+        except web.RequestPayloadError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    async def _body(self, request: web.BaseRequest, received: list[int]) -> AsyncIterator[bytes]:
+        """The parts of a body as they come. Raises TimeoutError, and ConnectionError when it is cut."""
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            while True:
+                async with asyncio.timeout(self.idle):
+                    part = await request.content.readany()
+                if not part:
+                    return
+                received[0] += len(part)
+                yield part
+        except web.RequestPayloadError as error:
+            raise ConnectionResetError(str(error)) from error
+
+    def _health(self) -> Reply:
+        """Whether the storage can be written to."""
+        good = os.access(f"{self.registry.storage.folder}/repositories", os.R_OK | os.X_OK)
+        return Reply(200 if good else 503, {"Content-Type": "text/plain"}, b"ok\n" if good else b"no storage\n")
+
+    def _note(
+        self, request: web.BaseRequest, response: web.StreamResponse, route: str, received: int, seconds: float
+    ) -> None:
+        sent = response.body_length if response.prepared else 0
+        status = response.status if response.prepared else 499
+        self.metrics.count(request.method, route, status, sent, received, seconds)
+        if self.log:
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            path = request.raw_path[:500].encode("ascii", "backslashreplace").decode()
+            agent = request.headers.get("User-Agent", "-")[:120].encode("ascii", "backslashreplace").decode()
+            line = f"{moment} {request.remote or '-'} {request.method} {path} {status} {received} {sent} {seconds:.3f}s"
+            self._say(f'{line} "{agent}"')
+
+    def _say(self, line: str) -> None:
+        if self.log:
+            self.log(line)
+
+
+def _refusal(error: ProtocolError) -> Reply:
+    headers = {"Content-Type": "application/json"}
+    if isinstance(error, Refusal):
+        headers["WWW-Authenticate"] = error.challenge
+    return Reply(error.status, headers, error.body())
+
+
+def _response(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+    headers = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff", **reply.headers}
+    if reply.file:
+        return web.FileResponse(reply.file, headers=headers, chunk_size=1 << 18)
+    return web.Response(status=reply.status, headers=headers, body=reply.body)
+
+
+def tls_context(certificate: str, key: str, client_ca: str = "") -> ssl.SSLContext:
+    """TLS 1.2 or newer with this certificate. Raises SpecrunError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+        if client_ca:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise SpecrunError(f"cannot use the certificate {certificate} with the key {key}: {error}") from error
+    return context
+
+
+def to_stderr(line: str) -> None:
+    """The access log of a server in the foreground."""
+    try:
+        os.write(sys.stderr.fileno(), f"{line}\n".encode())
+    except OSError:
+        pass

@@ -1,0 +1,132 @@
+"""Blobs on their way into our server: written and digested as they come, kept when the connection is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+
+from specrun.files import discard
+from specrun.registry.protocol import ProtocolError, is_digest
+from specrun.registry.storage import hash_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from specrun.registry.storage import Storage
+
+_BATCH = 1 << 20
+"""Bytes that are handed to a thread at once."""
+
+
+class Upload:
+    """One session, while a request works on it."""
+
+    def __init__(self, storage: Storage, name: str, identity: str) -> None:
+        """Raises ProtocolError BLOB_UPLOAD_UNKNOWN."""
+        self.storage = storage
+        self.name = name
+        self.identity = identity
+        self.path = storage.upload_path(name, identity)
+        size = storage.upload_size(name, identity)
+        if size is None:
+            raise ProtocolError("BLOB_UPLOAD_UNKNOWN")
+        self.size = size
+        self._state: Any = hashlib.sha256() if size == 0 else None
+        """The digest so far; None when it must be read again from the file, after a restart."""
+
+    async def append(self, parts: AsyncIterator[bytes]) -> None:
+        """Add what comes, as far as it comes. Raises what `parts` raises, and ProtocolError over the quota."""
+        descriptor = await asyncio.to_thread(os.open, self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        batch: list[bytes] = []
+        held = 0
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for part in parts:
+                batch.append(part)
+                held += len(part)
+                if held >= _BATCH:
+                    if writing:
+                        await writing
+                    self._check_quota(held)
+                    writing = asyncio.ensure_future(asyncio.to_thread(self._write, descriptor, batch))
+                    batch, held = [], 0
+        finally:
+            try:
+                if writing:
+                    await writing
+                if batch:
+                    await asyncio.to_thread(self._write, descriptor, batch)
+            finally:
+                os.close(descriptor)
+        self._check_quota(0)
+
+    def _write(self, descriptor: int, batch: list[bytes]) -> None:
+        data = b"".join(batch)
+        if self._state is not None:
+            self._state.update(data)
+        view = memoryview(data)
+        while view:
+            written = os.write(descriptor, view)
+            self.size += written
+            view = view[written:]
+
+    def _check_quota(self, more: int) -> None:
+        quota = self.storage.quota
+        if quota and self.storage.used + self.size + more > quota:
+            discard(self.path)
+            raise ProtocolError("DENIED", f"the quota of {quota} bytes is used up")
+
+    async def finish(self, digest: str) -> None:
+        """Verify, sync and commit; the session is over, whatever comes of it. Raises ProtocolError."""
+        if not is_digest(digest):
+            raise ProtocolError("DIGEST_INVALID", detail={"digest": digest[:140]})
+        await asyncio.to_thread(self._finish, digest)
+
+    def _finish(self, digest: str) -> None:
+        algorithm = digest.partition(":")[0]
+        if self._state is not None and algorithm == "sha256":
+            found = f"sha256:{self._state.hexdigest()}"
+        else:
+            found = hash_file(self.path, algorithm)
+        if found != digest:
+            discard(self.path)
+            raise ProtocolError("DIGEST_INVALID", detail={"digest": digest, "found": found})
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self.storage.commit(self.name, self.path, digest)
+
+
+class Sessions:
+    """The uploads of a server: one request at a time for each."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.known: dict[str, Upload] = {}
+        """Their digests so far; what is not here is read again from the disk."""
+        self.busy: set[str] = set()
+
+    def open(self, name: str, identity: str) -> Upload:
+        """The session, for this request alone; `close` gives it back. Raises ProtocolError."""
+        if identity in self.busy:
+            raise ProtocolError("RANGE_INVALID", "another request is writing to this upload")
+        fresh = Upload(self.storage, name, identity)
+        known = self.known.get(identity)
+        if known is not None and known.name == name and known.size == fresh.size:
+            fresh = known
+        self.known[identity] = fresh
+        self.busy.add(identity)
+        return fresh
+
+    def close(self, upload: Upload) -> None:
+        """The request is over."""
+        self.busy.discard(upload.identity)
+        if not os.path.exists(upload.path):
+            self.known.pop(upload.identity, None)
+        elif len(self.known) > 1000:
+            self.known.clear()

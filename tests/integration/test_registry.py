@@ -1,0 +1,329 @@
+"""Push and pull with a real server of ours, with Debian's tools, and with servers that misbehave."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.host import COMMAND, Host
+
+
+@contextmanager
+def serving(host: Host, *options: str) -> Iterator[str]:
+    """`specrun registry serve` on a port of its own; gives host:port."""
+    process = subprocess.Popen(
+        [COMMAND, "registry", "serve", "--listen", "127.0.0.1:0", "--storage", str(host.folder / "storage"), *options],
+        env=host.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        yield line.rstrip().rpartition("/")[2]
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def test_there_and_back(host: Host) -> None:
+    with serving(host) as address:
+        name = f"{address}/hello:v7"
+        host.ok("tag", "busybox", name)
+        first = host.ok("push", name)
+        assert re.search(r"^v7: digest: sha256:[0-9a-f]{64} size: \d+$", first, re.MULTILINE) and ": Pushed" in first
+        assert "Layer already exists" in host.ok("push", name)
+        assert f"Status: Image is up to date for {name}" in host.ok("pull", name)
+        before = host.ok("images", "--no-trunc", "-q")
+        host.ok("rmi", "-f", name, "busybox")
+        pulled = host.ok("pull", name)
+        assert pulled.startswith("v7: Pulling from hello\n") and f"Status: Downloaded newer image for {name}" in pulled
+        assert host.ok("images", "--no-trunc", "-q").split()[0] == before.split()[0]
+        assert host.ok("run", "--rm", "--network", "none", name, "echo", "works") == "works\n"
+        host.ok("rmi", name)
+        done = host.run("run", "--rm", "--network", "none", name, "echo", "pulled first")
+        assert done.stdout == b"pulled first\n" and b"Unable to find image" in done.stderr
+        digest = re.search("sha256:[0-9a-f]{64}", first)
+        assert digest and host.ok("pull", "-q", f"{address}/hello@{digest[0]}")
+
+
+def test_what_is_not_there(host: Host) -> None:
+    with serving(host) as address:
+        done = host.run("pull", f"{address}/nosuch:v1")
+        assert done.returncode == 1 and b"manifest unknown" in done.stderr
+        assert host.run("run", "--rm", f"{address}/nosuch:v1", "true").returncode == 125
+        assert host.run("push", f"{address}/nosuch:v1").returncode == 1
+        assert host.run("run", "--rm", "--pull", "never", f"{address}/nosuch:v1", "true").returncode == 125
+    assert b"cannot be reached" in host.run("pull", f"{address}/nosuch:v1").stderr
+
+
+def test_a_password(host: Host, tmp_path: Path) -> None:
+    import bcrypt
+
+    users = tmp_path / "users"
+    users.write_bytes(b"alice:" + bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)) + b"\n")
+    host.environment["DOCKER_CONFIG"] = str(tmp_path / "docker")
+    with serving(host, "--htpasswd", str(users)) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        refused = host.run("push", f"{address}/hello:v1")
+        assert refused.returncode == 1 and b"wants a login" in refused.stderr
+        wrong = host.run("login", "-u", "alice", "--password-stdin", address, input=b"wrong\n")
+        assert wrong.returncode == 1 and b"wrong" not in wrong.stderr
+        assert not (tmp_path / "docker/config.json").exists()
+        assert "Login Succeeded" in host.ok("login", "-u", "alice", "--password-stdin", address, input=b"s3cret\n")
+        assert (tmp_path / "docker/config.json").stat().st_mode & 0o777 == 0o600
+        host.ok("push", f"{address}/hello:v1")
+        host.ok("pull", f"{address}/hello:v1")
+        assert "Removing login credentials" in host.ok("logout", address)
+        assert host.run("pull", f"{address}/hello:v1").returncode == 1
+
+
+def test_tls_by_certs_d(host: Host, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key), "-out", str(certificate),
+         "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with serving(host, "--tls-cert", str(certificate), "--tls-key", str(key)) as address:
+        name = f"{address}/hello:v1"
+        host.ok("tag", "busybox", name)
+        assert host.run("push", name).returncode == 1
+        host.ok("push", "--tls-verify=false", name)
+        folder = Path("/etc/specrun/certs.d") / address
+        folder.mkdir(parents=True)
+        try:
+            shutil.copy(certificate, folder / "ca.crt")
+            host.ok("pull", name)
+        finally:
+            shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
+def test_skopeo_understands_our_server(host: Host, tmp_path: Path) -> None:
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        host.ok("push", f"{address}/hello:v1")
+        copy = ["skopeo", "copy", "--insecure-policy"]
+        source = ["--src-tls-verify=false", f"docker://{address}/hello:v1"]
+        subprocess.run([*copy, *source, f"oci:{tmp_path}/layout:x"], check=True, capture_output=True)
+        target = ["--dest-tls-verify=false", f"oci:{tmp_path}/layout:x", f"docker://{address}/again:v1"]
+        subprocess.run([*copy, *target], check=True, capture_output=True)
+        host.ok("pull", f"{address}/again:v1")
+        assert host.ok("run", "--rm", "--network", "none", f"{address}/again:v1", "echo", "yes") == "yes\n"
+
+
+class Liar:
+    """A registry with one image, whose answers a test can change."""
+
+    def __init__(self, layer: bytes, diff_id: str) -> None:
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        }
+        self.config = json.dumps(config).encode()
+        self.blobs = {self.digest(data): data for data in (self.config, layer)}
+        self.layer = self.digest(layer)
+        descriptors = [
+            {"mediaType": kind, "digest": self.digest(data), "size": len(data)}
+            for kind, data in (
+                ("application/vnd.oci.image.config.v1+json", self.config),
+                ("application/vnd.oci.image.layer.v1.tar", layer),
+            )
+        ]
+        document = {
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptors[0], "layers": descriptors[1:],
+        }  # fmt: skip
+        self.manifest = json.dumps(document).encode()
+        self.sent = 0
+        self.asked: list[tuple[str, str]] = []
+        self.change: Callable[[http.server.BaseHTTPRequestHandler], bool] = lambda handler: False
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.asked.append((self.path, self.headers.get("Range", "")))
+                if outer.change(self):
+                    return
+                if "/manifests/" in self.path:
+                    self.answer(outer.manifest, "application/vnd.oci.image.manifest.v1+json")
+                else:
+                    self.answer(outer.blobs[self.path.rpartition("/")[2]], "application/octet-stream")
+
+            def answer(self, data: bytes, kind: str, status: int = 200) -> None:
+                first = int((self.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+                self.send_response(206 if first else status)
+                if first:
+                    self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data) - first))
+                self.end_headers()
+                self.wfile.write(data[first:])
+                outer.sent += len(data) - first
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.name = f"127.0.0.1:{self.server.server_port}/lies:v1"
+
+    @staticmethod
+    def digest(data: bytes) -> str:
+        return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.fixture
+def liar() -> Iterator[Liar]:
+    from specrun.store.tar import REGULAR, Entry, header
+
+    content = os.urandom(1 << 20)
+    entry = Entry("file", REGULAR)
+    entry.mode, entry.size = 0o644, len(content)
+    layer = header(entry) + content + bytes(1024)
+    made = Liar(layer, Liar.digest(layer))
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def cut(liar: Liar, times: int) -> Callable[[http.server.BaseHTTPRequestHandler], bool]:
+    """Break the connection in the middle of the layer, so often."""
+    left = [times]
+
+    def change(handler: http.server.BaseHTTPRequestHandler) -> bool:
+        if liar.layer not in handler.path or left[0] == 0:
+            return False
+        left[0] -= 1
+        data = liar.blobs[liar.layer]
+        first = int((handler.headers.get("Range") or "bytes=0-")[6:].rstrip("-"))
+        handler.send_response(206 if first else 200)
+        if first:
+            handler.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+        handler.send_header("Content-Length", str(len(data) - first))
+        handler.end_headers()
+        part = data[first : first + (len(data) - first) // 2]
+        handler.wfile.write(part)
+        liar.sent += len(part)
+        handler.close_connection = True
+        return True
+
+    return change
+
+
+def test_a_cut_is_gone_on_from(host: Host, liar: Liar) -> None:
+    liar.change = cut(liar, 3)
+    host.ok("pull", liar.name)
+    size = sum(map(len, liar.blobs.values()))
+    assert size <= liar.sent <= 1.05 * size + len(liar.manifest)
+    assert sum(bool(asked) for path, asked in liar.asked if liar.layer in path) == 3
+    assert host.ok("image", "verify") is not None
+
+
+def test_a_killed_pull_is_gone_on_from(host: Host, liar: Liar) -> None:
+    def slow(handler: http.server.BaseHTTPRequestHandler) -> bool:
+        if liar.layer not in handler.path:
+            return False
+        data = liar.blobs[liar.layer]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2])
+        handler.wfile.flush()
+        time.sleep(10)
+        return True
+
+    liar.change = slow
+    process = host.spawn("pull", liar.name)
+    partial = host.root / "pulls" / liar.layer[7:]
+    for _ in range(300):
+        if partial.exists() and partial.stat().st_size > 400_000:
+            break
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    liar.change = lambda handler: False
+    liar.asked.clear()
+    host.ok("pull", liar.name)
+    (range_asked,) = [asked for path, asked in liar.asked if liar.layer in path]
+    assert range_asked.startswith("bytes=") and range_asked != "bytes=0-"
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_fault_is_tried_again(host: Host, liar: Liar, status: int) -> None:
+    left = [2]
+
+    def busy(handler: http.server.BaseHTTPRequestHandler) -> bool:
+        if not left[0]:
+            return False
+        left[0] -= 1
+        handler.send_response(status)
+        handler.send_header("Retry-After", "0")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return True
+
+    liar.change = busy
+    host.ok("pull", liar.name)
+
+
+def altered(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+@pytest.mark.parametrize("lie", ["content", "longer", "redirect loop", "file", "diff id", "not json", "schema 1"])
+def test_a_lie_is_found_out_and_leaves_nothing(host: Host, liar: Liar, lie: str) -> None:
+    before = host.ok("images", "-aq", "--no-trunc")
+
+    def redirect(target: str) -> Callable[[http.server.BaseHTTPRequestHandler], bool]:
+        def change(handler: http.server.BaseHTTPRequestHandler) -> bool:
+            if liar.layer not in handler.path:
+                return False
+            handler.send_response(307)
+            handler.send_header("Location", target or handler.path)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            return True
+
+        return change
+
+    layer = liar.blobs[liar.layer]
+    if lie == "content":
+        liar.blobs[liar.layer] = altered(layer)
+    elif lie == "longer":
+        liar.blobs[liar.layer] = layer + b"more"
+    elif lie == "redirect loop":
+        liar.change = redirect("")
+    elif lie == "file":
+        liar.change = redirect("file:///etc/passwd")
+    elif lie == "not json":
+        liar.manifest = b'{"schemaVersion": 2, "schemaVersion": 2}'
+    elif lie == "schema 1":
+        liar.manifest = b'{"schemaVersion": 1, "name": "x", "fsLayers": []}'
+    else:
+        liar.server.shutdown()
+        liar.server.server_close()
+        liar = Liar(layer, "sha256:" + 64 * "0")
+    began = time.monotonic()
+    done = host.run("pull", liar.name)
+    assert done.returncode != 0 and b"Traceback" not in done.stderr and b"internal error" not in done.stderr
+    assert time.monotonic() - began < 30
+    assert host.ok("images", "-aq", "--no-trunc") == before or lie == "diff id"
+    assert host.run("run", "--rm", "--pull", "never", "--network", "none", liar.name, "true").returncode != 0
