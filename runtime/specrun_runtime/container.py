@@ -87,13 +87,15 @@ class Container:
             group = _group_of(spec, identity)
             if group.exists and group.pids():
                 raise ContainerError(f"the control group {group.name} is in use by other processes")
+            cgroup = {"name": group.name, "bases": group.bases}
+            # Before anything is made: by this `delete` finds what a creation that was killed has left.
+            write_atomic(f"{directory}/intent.json", jsontext.dumps(cgroup).encode(), durable=False)
             os.mkfifo(f"{directory}/exec.fifo", 0o600)
             os.close(os.open(f"{directory}/failure", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             if launcher:
                 monitor = launcher.spawn(*streams)
             else:
                 monitor = launch.spawn(*streams, preserved, label=identity)
-            cgroup = {"name": group.name, "bases": group.bases}
             started = _ask(
                 monitor,
                 {
@@ -231,8 +233,20 @@ class Container:
                 self._await_end()
             group.remove(5.0)
             warnings = self._run_hooks("poststop", STOPPED)
+        else:
+            self._undo_creation()
         remove_tree(self.directory)
         return warnings
+
+    def _undo_creation(self) -> None:
+        try:
+            with open(f"{self.directory}/intent.json", "rb") as file:
+                cgroup = jsontext.loads(file.read())
+        except FileNotFoundError:
+            return  # nothing was made yet
+        group = Cgroup(cgroup["name"], bases=cgroup["bases"])
+        group.kill()
+        group.remove(5.0)
 
     def exec(
         self,
