@@ -99,14 +99,14 @@ class Applier:
         return Entry(resource.kind, resource.metadata.name, resource.values, new_token(), earlier, inputs, made=False)
 
     def _adopt(self, kept: list[str]) -> bool:
-        """What was there already is ours as well, as an image that another project has made."""
+        """What was there already is known from now on, but not ours: an image, network or volume of somebody else."""
         record = self.view.record
         fresh = [key for key in kept if key not in record.entries and key in self.view.specs.resources]
         for key in fresh:
             resource = self.view.specs.resources[key]
             inputs = self.observed.inputs.get(key, {})
             record.entries[key] = Entry(
-                resource.kind, resource.metadata.name, resource.values, new_token(), [], inputs, made=True
+                resource.kind, resource.metadata.name, resource.values, "", [], inputs, made=True
             )
         return bool(fresh)
 
@@ -155,7 +155,7 @@ class Applier:
         """The effect of one change; gives a remark."""
         if change.action is Action.DELETE:
             entry = self.view.record.entries[change.key]
-            return kind_of(entry.kind).remove(self.view, entry)
+            return _remove(self.view, entry)
         resource = self.view.specs.resources[change.key]
         for key, condition in self.graph.edges[change.key].items():
             if condition == "healthy":
@@ -232,6 +232,13 @@ def _nearest(key: str, changes: dict[str, Change], graph: Graph) -> set[str]:
     return found
 
 
+def _remove(view: View, entry: Entry) -> str:
+    """Remove an object; what was there before the project adopted it, and so has no token, stays."""
+    if not entry.token:
+        return "kept: it was there before"
+    return kind_of(entry.kind).remove(view, entry)
+
+
 def _news(key: str, remark: str) -> str:
     if remark == "-":
         return f"  {key}   was gone already"
@@ -253,7 +260,7 @@ def delete(view: View, record: Project, news: Callable[[str], None]) -> int:
             entry = record.entries[key]
             if entry.kind not in TABLE:
                 continue
-            remark = kind_of(entry.kind).remove(view, entry)
+            remark = _remove(view, entry)
             if remark != "-":
                 news(_news(key, remark))
                 removed += not remark

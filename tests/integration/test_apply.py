@@ -243,3 +243,27 @@ def test_limits_change_in_place_and_health_is_waited_for(host: Host, tmp_path: P
     host.ok("stop", "web")
     host.ok("apply", spec)
     assert host.run("drift", spec).returncode == 0
+
+
+def test_what_was_there_before_stays(host: Host, tmp_path: Path) -> None:
+    text = (
+        "apiVersion: specrun/v1\nkind: Image\nmetadata: {name: busybox}\n"
+        "spec: {tags: [busybox], packages: {include: [busybox]}}\n---\n"
+        "apiVersion: specrun/v1\nkind: Volume\nmetadata: {name: mine}\nspec: {keep: false}\n"
+    )
+    host.ok("volume", "create", "mine")
+    spec = write(tmp_path, text)
+    host.ok("apply", spec)
+    done = host.ok("delete", spec)
+    assert "volume/mine   kept: it was there before" in done
+    assert host.ok("volume", "ls", "-q").split() == ["mine"]
+    host.ok("volume", "rm", "mine")
+
+
+def test_applying_again_and_again_does_nothing(host: Host, tmp_path: Path) -> None:
+    spec = write(tmp_path, job() + KEPT % "64m")
+    host.ok("apply", spec)
+    before = [one["State"]["StartedAt"] for one in json.loads(host.ok("inspect", "one", "web", "after"))]
+    for _ in range(5):
+        assert "nothing to change" in host.ok("apply", spec)
+    assert [one["State"]["StartedAt"] for one in json.loads(host.ok("inspect", "one", "web", "after"))] == before
