@@ -77,7 +77,8 @@ class Asked:
 
     def first(self, key: str) -> str | None:
         """The first value of a parameter of the query."""
-        return self.query.get(key, [None])[0]
+        values = self.query.get(key)
+        return values[0] if values else None
 
 
 class Policy:
@@ -177,6 +178,8 @@ class Registry:
 
     async def _manifests(self, asked: Asked, name: str, reference: str) -> Reply:
         if not is_digest(reference) and not is_tag(reference):
+            if asked.method in ("GET", "HEAD") and ":" not in reference:
+                raise ProtocolError("MANIFEST_UNKNOWN", detail={"reference": reference[:140]})
             if ":" in reference:
                 raise ProtocolError("DIGEST_INVALID", "not a digest", detail={"digest": reference[:140]})
             raise ProtocolError("TAG_INVALID", detail={"tag": reference[:140]})
@@ -322,9 +325,9 @@ class Registry:
                 self.storage.mount, name, digest, source
             )
         for holder in await asyncio.to_thread(lambda: list(self.storage.holders(digest))):
-            if await self._may_pull(asked, holder) and await asyncio.to_thread(
-                self.storage.mount, name, digest, holder
-            ):
+            if not await self._may_pull(asked, holder):
+                continue
+            if await asyncio.to_thread(self.storage.mount, name, digest, holder):
                 return True
         return False
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from typing import Any
 
+    from aiohttp.abc import AbstractStreamWriter
+
     from specrun.registry.server import Registry
 
 IDLE = 60.0
@@ -85,9 +87,7 @@ class Listener:
                 if connection.transport is None:
                     del self._open[connection]
                 elif last is not None and last < limit:
-                    connection.force_close()
                     connection.transport.abort()
-                    self._open[connection] = None
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         self._open[request.protocol] = None
@@ -175,6 +175,19 @@ class Listener:
             self.log(line)
 
 
+class _File(web.FileResponse):
+    """A file that is sent once: aiohttp prepares again what its handler returns."""
+
+    sent = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the file, the first time."""
+        if self.sent:
+            return None
+        self.sent = True
+        return await super().prepare(request)
+
+
 def _refusal(error: ProtocolError) -> Reply:
     headers = {"Content-Type": "application/json"}
     if isinstance(error, Refusal):
@@ -185,7 +198,7 @@ def _refusal(error: ProtocolError) -> Reply:
 def _response(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     headers = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff", **reply.headers}
     if reply.file:
-        return web.FileResponse(reply.file, headers=headers, chunk_size=1 << 18)
+        return _File(reply.file, headers=headers, chunk_size=1 << 18)
     return web.Response(status=reply.status, headers=headers, body=reply.body)
 
 

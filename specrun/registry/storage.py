@@ -183,14 +183,23 @@ class Storage:
     def delete_manifest(self, name: str, digest: str) -> bool:
         """Remove a manifest and the tags that stand for it; whether it was there."""
         with self.writing():
-            link = self._link(name, "manifests", digest)
             found = self.manifest(name, digest)
-            for tag in self.tags(name) if os.path.exists(link) else []:
+            if found is None:
+                return self._remove(self._link(name, "manifests", digest))
+            for tag in self.tags(name):
                 if self.resolve(name, tag) == digest:
                     discard(f"{self._repository(name)}/_tags/{tag}")
-            if found and (subject := _subject(found[1], found[0])):
-                self._remove(f"{self._referrers(name, subject)}/{digest.replace(':', '-')}")
-            return self._remove(link)
+            try:
+                manifest = Manifest(found[1], found[0])
+            except InvalidDocument:
+                return self._remove(self._link(name, "manifests", digest))
+            return self.forget_manifest(name, digest, manifest)
+
+    def forget_manifest(self, name: str, digest: str, manifest: Manifest) -> bool:
+        """Take a manifest that no tag stands for from the repository; the lock is held."""
+        if manifest.subject:
+            self._remove(f"{self._referrers(name, manifest.subject.digest)}/{digest.replace(':', '-')}")
+        return self._remove(self._link(name, "manifests", digest))
 
     def delete_tag(self, name: str, tag: str) -> bool:
         """Take a tag away; whether it was there."""
@@ -347,14 +356,6 @@ def _write(path: str, data: bytes) -> None:
         discard(draft)
         raise
     sync_directory(folder)
-
-
-def _subject(raw: bytes, media_type: str) -> str | None:
-    try:
-        subject = Manifest(raw, media_type).subject
-    except InvalidDocument:
-        return None
-    return subject.digest if subject else None
 
 
 def _names(folder: str) -> list[str]:

@@ -327,3 +327,88 @@ def test_a_lie_is_found_out_and_leaves_nothing(host: Host, liar: Liar, lie: str)
     assert time.monotonic() - began < 30
     assert host.ok("images", "-aq", "--no-trunc") == before or lie == "diff id"
     assert host.run("run", "--rm", "--pull", "never", "--network", "none", liar.name, "true").returncode != 0
+
+
+def test_garbage_goes_and_what_is_needed_stays(host: Host) -> None:
+    storage = str(host.folder / "storage")
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        host.ok("push", f"{address}/hello:v1")
+        orphan = b"named by no manifest"
+        digest = f"sha256:{hashlib.sha256(orphan).hexdigest()}"
+        assert ask(address, "POST", f"/v2/hello/blobs/uploads/?digest={digest}", orphan)[0] == 201
+        assert " 0 blobs" in host.ok("registry", "gc", "--storage", storage)  # it is young
+        assert " 1 blobs" in host.ok("registry", "gc", "--storage", storage, "--grace", "0", "--dry-run")
+        assert " 1 blobs" in host.ok("registry", "gc", "--storage", storage, "--grace", "0")
+        assert ask(address, "HEAD", f"/v2/hello/blobs/{digest}")[0] == 404
+        host.ok("pull", f"{address}/hello:v1")
+        assert ask(address, "DELETE", "/v2/hello/manifests/v1")[0] == 202
+        host.ok("registry", "gc", "--storage", storage, "--grace", "0", "--untagged")
+        assert ask(address, "GET", "/v2/hello/tags/list")[1] == b'{"name": "hello", "tags": []}'
+    assert host.ok("registry", "fsck", "--storage", storage) == "0 blobs examined, 0 problems\n"
+
+
+def test_fsck_finds_a_flipped_bit(host: Host) -> None:
+    storage = host.folder / "storage"
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        host.ok("push", f"{address}/hello:v1")
+    assert host.ok("registry", "fsck", "--storage", str(storage)).endswith(" 0 problems\n")
+    blob = max(
+        (path for path in (storage / "blobs").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    done = host.run("registry", "fsck", "--storage", str(storage))
+    assert done.returncode == 1 and f"blob sha256:{blob.name} is damaged".encode() in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/_catalog?n=-1", 400),
+        ("GET", "/v2/_catalog?n=abc", 400),
+        ("GET", "/v2/_catalog?n=99999999999", 200),
+        ("GET", "/v2/%2e%2e/%2e%2e/x/manifests/v1", 400),
+        ("GET", "/v2/a/blobs/sha256:..%2f..%2fid", 404),
+        ("GET", "/v2/_uploads/manifests/v1", 400),
+        ("GET", "/v2/a%00b/tags/list", 400),
+        ("GET", "/v2/%ff/tags/list", 400),
+        ("GET", f"/v2/{'a' * 256}/tags/list", 400),
+        ("GET", "/v2/a/referrers/nothing", 400),
+        ("PATCH", "/v2/a/blobs/uploads/..%2f..%2fid", 404),
+        ("PUT", f"/v2/a/blobs/uploads/{'0' * 32}?digest=x", 404),
+        ("TRACE", "/v2/", 405),
+        ("GET", "/id", 404),
+    ],
+)
+def test_requests_that_lead_nowhere(registry_address: str, method: str, path: str, status: int) -> None:
+    assert ask(registry_address, method, path)[0] == status
+
+
+@pytest.fixture(scope="module")
+def registry_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("registry")
+    process = subprocess.Popen(
+        [COMMAND, "registry", "serve", "-q", "--listen", "127.0.0.1:0", "--storage", str(folder)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    yield process.stdout.readline().rstrip().rpartition("/")[2]
+    process.terminate()
+    process.wait(30)
+    process.stdout.close()
+
+
+def ask(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """One request, sent as it is written."""
+    import http.client
+
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
