@@ -44,3 +44,14 @@ Feature: Publishing images
     When I run `docker push 127.0.0.1:5999/hello:v7`
     Then it exits with 1
     And its errors match "refused|reached"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the image "registry:2"
+    And the workshop's spec "27-publishing-images.yaml"
+    When I run `specrun apply 27-publishing-images.yaml`
+    Then it succeeds
+    When I run `specrun plan 27-publishing-images.yaml`
+    Then it succeeds
+    When I run `docker pull 127.0.0.1:5000/hello:v7`
+    Then its output contains "v7: Pulling from hello"

@@ -223,7 +223,14 @@ class Build:
         try:
             return self.images.resolve(name)
         except NotFound as error:
-            raise BuildFailed(f"{error.message} locally", node=node, word=name, hint=error.hint) from error
+            from specrun.oci.reference import Reference
+            from specrun.registry.pull import pull
+
+            try:
+                return pull(self.root, Reference.parse(name)).image
+            except SpecrunError as refusal:
+                message = f"{error.message} locally, and {refusal.message}"
+                raise BuildFailed(message, node=node, word=name, hint=error.hint) from refusal
 
     def _stage(self, stage: Stage, image: Image | None, instructions: list[Any]) -> None:
         base = self.graph.bases[stage.number]

@@ -146,10 +146,10 @@ class Client:
 
     def _fall_back(self, address: str) -> bool:
         """A registry on loopback, or one that needs no verification, may speak plain HTTP, as with Docker."""
-        if len(self._schemes) == 2 and address.startswith("https:") and self._is_ours(address):
-            self._schemes = ["http"]
-            return True
-        return False
+        if self._schemes == ["https"] or not address.startswith(f"https://{self.host}/"):
+            return False
+        self._schemes = ["http"]  # several threads may find this out at once
+        return True
 
     def _is_ours(self, address: str) -> bool:
         parts = urlsplit(address)

@@ -96,6 +96,19 @@ def pull(
     return Pulled(image, named, before != digest)
 
 
+def digest_of(reference: Reference, *, verify: bool = True) -> str:
+    """The digest that a reference stands for at its registry now; "" where it has none. Raises RegistryError."""
+    client = Client(reference.domain, verify=verify)
+    scope = f"repository:{reference.path}:pull"
+    try:
+        digest, _ = _manifest(client, reference, reference.digest or reference.tag, scope)
+    except RegistryError as error:
+        if error.status == 404:
+            return ""
+        raise
+    return digest
+
+
 def _manifest(
     client: Client, reference: Reference, wanted: str, scope: str, described: Descriptor | None = None
 ) -> tuple[str, Manifest]:

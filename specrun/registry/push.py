@@ -22,20 +22,25 @@ _CHUNK = 1 << 20
 
 
 def push(
-    root: Root, reference: Reference, *, verify: bool = True, news: Callable[[str, str], None] = lambda *_: None
+    root: Root,
+    reference: Reference,
+    *,
+    image: str = "",
+    verify: bool = True,
+    news: Callable[[str, str], None] = lambda *_: None,
 ) -> tuple[str, int]:
-    """Push the image that `reference` stands for to its registry; gives digest and size of its manifest."""
+    """Push `image` (by default, what `reference` stands for) to the registry; gives digest and size of its manifest."""
     store, client = ImageStore(root), Client(reference.domain, verify=verify)
     scope = f"repository:{reference.path}:pull,push"
     with store.using():
-        image = store.resolve(reference.canonical)
-        raw = store.blobs.read(image.manifest_digest, 4 << 20)
+        found = store.resolve(image or reference.canonical)
+        raw = store.blobs.read(found.manifest_digest, 4 << 20)
         manifest = Manifest(raw, "")
-        others = [Reference.parse(name) for name in image.references if name]
+        others = [Reference.parse(name) for name in found.references if name]
         sources = [one.path for one in others if one.domain == reference.domain and one.path != reference.path]
         sender = _Sender(store, client, reference, scope, sources)
         layers = list({layer.digest: layer for layer in manifest.layers if not layer.foreign}.values())
-        names = dict(zip([layer.digest for layer in manifest.layers], image.diff_ids, strict=True))
+        names = dict(zip([layer.digest for layer in manifest.layers], found.diff_ids, strict=True))
 
         def one(layer: Descriptor) -> None:
             short = names[layer.digest].partition(":")[2][:12]
@@ -46,13 +51,13 @@ def push(
             for done in [pool.submit(one, layer) for layer in reversed(layers)]:
                 done.result()
         if manifest.config is None:
-            raise Damaged(f"image {image.id} has no configuration")
+            raise Damaged(f"image {found.id} has no configuration")
         sender.send(manifest.config)
         client.request(
-            "PUT", f"/v2/{reference.path}/manifests/{reference.tag or image.manifest_digest}", scope=scope,
+            "PUT", f"/v2/{reference.path}/manifests/{reference.tag or found.manifest_digest}", scope=scope,
             headers={"Content-Type": manifest.media_type}, body=lambda: raw, expected=(201, 202),
         )  # fmt: skip
-    return image.manifest_digest, len(raw)
+    return found.manifest_digest, len(raw)
 
 
 class _Sender:

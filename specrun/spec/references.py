@@ -35,8 +35,10 @@ def needs(resource: Resource) -> Iterator[Need]:
     elif isinstance(spec, BuildSpec):
         for identity, name in spec.secrets.items():
             yield Need(f"secret/{name}", ("spec", "secrets", identity), "done", True)
-    elif isinstance(spec, PushSpec) and spec.registry:
-        yield Need(f"registry/{spec.registry}", ("spec", "registry"), "started", True)
+    elif isinstance(spec, PushSpec):
+        yield from _dependencies(spec)
+        if spec.registry:
+            yield Need(f"registry/{spec.registry}", ("spec", "registry"), "started", True)
     elif isinstance(spec, CheckSpec):
         for index, claim in enumerate(spec.claims):
             place: Path = (
@@ -51,10 +53,14 @@ def needs(resource: Resource) -> Iterator[Need]:
                 yield Need(f"container/{claim.file.container}", (*place, "file", "container"), "started", True)
 
 
-def _process_needs(spec: ProcessSpec) -> Iterator[Need]:
+def _dependencies(spec: ProcessSpec | PushSpec) -> Iterator[Need]:
     for index, dependency in enumerate(spec.dependsOn):
         standing = {"container": "started", "job": "completed", "registry": "started"}.get(dependency.kind, "done")
         yield Need(dependency.key, ("spec", "dependsOn", index), dependency.condition or standing, True)
+
+
+def _process_needs(spec: ProcessSpec) -> Iterator[Need]:
+    yield from _dependencies(spec)
     for kind, mounts in (("secret", spec.secrets), ("config", spec.configs)):
         for index, mount in enumerate(mounts):
             yield Need(f"{kind}/{mount.source}", ("spec", f"{kind}s", index), "done", True)

@@ -412,3 +412,54 @@ def ask(address: str, method: str, path: str, body: bytes | None = None) -> tupl
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+SPEC = """apiVersion: specrun/v1
+kind: Push
+metadata: {{name: published}}
+spec: {{image: "busybox", to: "{address}/hello:v1"}}
+---
+apiVersion: specrun/v1
+kind: Image
+metadata: {{name: hello}}
+spec:
+  tags: [hello:pulled]
+  pull: {{reference: "{address}/other:v1", policy: Always}}
+"""
+
+
+def test_specs_of_push_and_pull(host: Host, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/other:v1")
+        host.ok("push", f"{address}/other:v1")
+        spec.write_text(SPEC.format(address=address))
+        assert host.run("plan", str(spec)).returncode == 2
+        host.ok("apply", str(spec))
+        assert host.run("plan", str(spec)).returncode == 0
+        assert host.ok("run", "--rm", "--network", "none", "hello:pulled", "echo", "yes") == "yes\n"
+        # Somebody moves both tags at the registry.
+        host.ok("run", "--name", "one", "--network", "none", "busybox", "touch", "/changed")
+        for name in ("hello", "other"):
+            host.ok("commit", "one", f"{address}/{name}:v1")
+            host.ok("push", f"{address}/{name}:v1")
+        done = host.run("plan", str(spec))
+        assert done.returncode == 2
+        assert "push/published" in done.stdout.decode() and "image/hello" in done.stdout.decode()
+        host.ok("apply", str(spec))
+        assert host.run("plan", str(spec)).returncode == 0
+        assert host.ok("run", "--rm", "--network", "none", "hello:pulled", "ls", "/changed") == "/changed\n"
+        assert "stays in its registry" in host.ok("delete", str(spec))
+
+
+def test_a_build_pulls_its_base(host: Host, tmp_path: Path) -> None:
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/base:v1")
+        host.ok("push", f"{address}/base:v1")
+        host.ok("rmi", f"{address}/base:v1")
+        (tmp_path / "Dockerfile").write_text(f'FROM {address}/base:v1\nCMD ["echo", "built"]\n')
+        host.ok("build", "-t", "built", str(tmp_path))
+        assert host.ok("run", "--rm", "--network", "none", "built") == "built\n"
+    (tmp_path / "Dockerfile").write_text(f"FROM {address}/nosuch:v1\n")
+    done = host.run("build", str(tmp_path))
+    assert done.returncode == 1 and b"cannot be reached" in done.stderr

@@ -23,6 +23,7 @@ TABLE = {
     "Volume": "volume:Volumes",
     "Secret": "files:Secrets",
     "Config": "files:Configs",
+    "Push": "push:Pushes",
     "Check": "check:Checks",
 }
 """Kind -> module below this package, and the class in it."""

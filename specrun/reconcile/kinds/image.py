@@ -31,8 +31,8 @@ class Images:
     """Assembled, pulled, loaded or imported."""
 
     def unsupported(self, resource: Resource) -> list[Path]:
-        """Sources that this version has not."""
-        return [("pull",)] if _spec(resource).pull is not None else []
+        """All of it is supported."""
+        return []
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its tags, and what they stand for."""
@@ -46,8 +46,10 @@ class Images:
         return Found(present[0].id, "present", "", facts) if present else None
 
     def inputs(self, view: View, resource: Resource) -> dict[str, str]:
-        """The digest of the archive that stands beside the spec, if there is one."""
+        """The digest of the archive that stands beside the spec, or of what the registry has, where it is asked."""
         spec = _spec(resource)
+        if spec.pull:
+            return _pulled_inputs(view, resource, spec)
         return {field: _digest_of(view, resource, field) for field in ("load", "importFrom") if getattr(spec, field)}
 
     def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
@@ -62,7 +64,7 @@ class Images:
         mark = _mark(spec, desk.observed.inputs.get(key, {}))
         others = [tag for tag, image in there.items() if image and image.assembled != mark]
         if others:
-            what = "recipe" if spec.packages else "archive"
+            what = "recipe" if spec.packages else "digest or reference" if spec.pull else "archive"
             return Change(Action.REPLACE, key, f"{', '.join(others)} is an image of another {what}")
         if faults := [image.fault for image in there.values() if image and image.fault]:
             return Change(Action.REPLACE, key, faults[0], drifted=True)
@@ -101,6 +103,8 @@ class Images:
 
 def _origin(spec: ImageSpec) -> str:
     """Where it comes from, in a few words."""
+    if spec.pull:
+        return f"pulled from {spec.pull.reference}"
     if spec.load or spec.importFrom:
         return f"from {spec.load or spec.importFrom}"
     if spec.packages and spec.packages.recipe:
@@ -116,6 +120,8 @@ def _mark(spec: ImageSpec, inputs: dict[str, str]) -> str:
     if spec.packages:
         return fingerprint(spec.packages.include or [], spec.packages.suite, image_config(spec))
     archive = [f"{field} {digest}" for field, digest in sorted(inputs.items())]
+    if spec.pull:
+        archive.append(f"reference {spec.pull.reference} {spec.pull.platform or ''}")
     return fingerprint(archive, "", image_config(spec) if spec.importFrom else {})
 
 
@@ -143,7 +149,33 @@ def _chunks(resource: Resource, field: str) -> Iterator[bytes]:
             yield data
 
 
+def _pulled_inputs(view: View, resource: Resource, spec: ImageSpec) -> dict[str, str]:
+    """With the policy Always, the digest that the tag has at the registry now, or had when it answered last."""
+    from specrun.registry.pull import digest_of
+
+    if spec.pull is None or spec.pull.policy != "Always":
+        return {}
+    if resource.key not in view.digests:
+        try:
+            view.digests[resource.key] = digest_of(Reference.parse(spec.pull.reference))
+        except SpecrunError:
+            entry = view.record.entries.get(resource.key)
+            view.digests[resource.key] = entry.inputs.get("pull", "") if entry else ""
+    return {"pull": view.digests[resource.key]}
+
+
+def _pull(task: Task, spec: ImageSpec) -> Image:
+    from specrun.registry.pull import pull
+
+    if spec.pull is None:
+        raise TypeError("the spec pulls nothing")
+    reference = Reference.parse(spec.pull.reference)
+    return pull(task.view.root, reference, platform=spec.pull.platform or "").image
+
+
 def _make(task: Task, spec: ImageSpec) -> Image:
+    if spec.pull:
+        return _pull(task, spec)
     if spec.load:
         return _load(task, spec.load)
     if spec.importFrom:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from specrun.spec.models.base import Bytes, ImageReference, Model, Name
+from specrun.spec.models.process import Dependency
 
 
 class RegistryTls(Model):
@@ -32,3 +33,4 @@ class PushSpec(Model):
     image: ImageReference = Field(description="The image of the store.")
     to: ImageReference | None = Field(default=None, description="Where it goes; the image's own name by default.")
     registry: Name | None = Field(default=None, description="The Registry of these specs that must run first.")
+    dependsOn: list[Dependency] = Field(default_factory=list, description="What must be there first.")
