@@ -1,0 +1,100 @@
+"""Pushes images of random bytes by the bare protocol, and remembers what the registry has acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from tests.support.host import COMMAND
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+def start_server(storage: Path, port: int = 0) -> tuple[subprocess.Popen[str], int]:
+    """A registry on `port` (0 for any), and the port."""
+    command = [COMMAND, "registry", "serve", "-q", "--listen", f"127.0.0.1:{port}", "--storage", str(storage)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    return process, int(process.stdout.readline().rstrip().rpartition(":")[2])
+
+
+def end_server(process: subprocess.Popen[str], *, kill: bool = False) -> None:
+    """Stop it gracefully or by SIGKILL."""
+    (process.kill if kill else process.terminate)()
+    status = process.wait(40)
+    assert kill or status == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def ask(
+    port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """One request, sent as it is written."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+class Pusher:
+    """Pushes to one repository until a moment; cuts are borne."""
+
+    def __init__(self, port: int, name: str, mark: str) -> None:
+        self.port = port
+        self.name = name
+        self.mark = mark
+        self.acknowledged: list[tuple[str, str, str]] = []
+        """Tag, digest of the manifest, digest of its layer."""
+        self.refusals: list[tuple[int, bytes]] = []
+
+    def run(self, until: float) -> None:
+        while time.monotonic() < until:
+            try:
+                self._push(f"{self.mark}-{len(self.acknowledged)}")
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.02)
+
+    def _push(self, tag: str) -> None:
+        layer, config = os.urandom(100_000), json.dumps({"tag": tag}).encode()
+        for blob in (layer, config):
+            status, answer = ask(self.port, "POST", f"/v2/{self.name}/blobs/uploads/?digest={digest_of(blob)}", blob)
+            if status != 201:
+                self.refusals.append((status, answer))
+                return
+        kind = "application/vnd.oci.image"
+        document = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": {"mediaType": f"{kind}.config.v1+json", "digest": digest_of(config), "size": len(config)},
+            "layers": [{"mediaType": f"{kind}.layer.v1.tar", "digest": digest_of(layer), "size": len(layer)}],
+        }
+        manifest = json.dumps(document).encode()
+        path = f"/v2/{self.name}/manifests/{tag}"
+        status, answer = ask(self.port, "PUT", path, manifest, {"Content-Type": MANIFEST})
+        if status == 201:
+            self.acknowledged.append((tag, digest_of(manifest), digest_of(layer)))
+        else:
+            self.refusals.append((status, answer))
+
+    def lost(self) -> list[str]:
+        """What was acknowledged and is not there, or is not what it was."""
+        missing = []
+        for tag, manifest, layer in self.acknowledged:
+            found = ask(self.port, "GET", f"/v2/{self.name}/manifests/{tag}")
+            blob = ask(self.port, "GET", f"/v2/{self.name}/blobs/{layer}")
+            if (found[0], digest_of(found[1])) != (200, manifest) or (blob[0], digest_of(blob[1])) != (200, layer):
+                missing.append(tag)
+        return missing
