@@ -52,6 +52,7 @@ FSCK = Command(
     "[OPTIONS]",
     "Examine all blobs, manifests and tags; exit status 1 when something is wrong.",
     [Option("--storage", "value", "Folder (default: registry in the state folder)", "folder")],
+    examples=["registry fsck --storage /srv/registry"],
 )
 
 
