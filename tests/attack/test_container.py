@@ -15,7 +15,8 @@ from specrun.oci.digest import of, sha256
 from specrun.oci.reference import Reference
 from specrun.paths import open_root
 from specrun.store.compression import compress
-from specrun.store.images import LAYER_GZIP, ImageStore
+from specrun.store.images import ImageStore
+from specrun.store.layers import LAYER_GZIP, Layer
 from specrun.store.packing import Packer
 from tests.support.host import Host
 
@@ -41,7 +42,7 @@ def make(host: Host, tree: Path, **config: object) -> None:
         "config": {"Cmd": ["sh"], **config},
         "rootfs": {"type": "layers", "diff_ids": [of(plain)]},
     }
-    store.add([(digest, size, LAYER_GZIP)], document, [Reference.parse("evil")], size=len(plain))
+    store.add([Layer(digest, size, LAYER_GZIP, of(plain), len(plain))], document, [Reference.parse("evil")])
 
 
 @pytest.fixture

@@ -38,7 +38,13 @@ while True:
             for fd in os.listdir(f'/proc/{pid}/fd'):
                 target = os.readlink(f'/proc/{pid}/fd/{fd}')
                 if target.startswith('/') and 'memfd' in os.readlink(f'/proc/{pid}/exe'):
-                    seen.write(f'fd {target}\\n')
+                    there = os.stat(f'/proc/{pid}/fd/{fd}')
+                    try:
+                        mine_too = os.path.samestat(there, os.stat(target))
+                    except OSError:
+                        mine_too = False
+                    if not mine_too:
+                        seen.write(f'fd {target}\\n')
         except OSError:
             pass
         try:

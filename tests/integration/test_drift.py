@@ -229,7 +229,7 @@ def test_secrets_are_shown_nowhere(host: Host, tmp_path: Path) -> None:
     Path(applied.spec).write_text(SPEC.replace("hunter2", "hunter3"))
     shown.append(host.run("plan", applied.spec).stdout)
     shown.append((tmp_path / "saved.json").read_bytes())
-    shown += [path.read_bytes() for path in host.root.glob("projects/*")]
+    shown += [path.read_bytes() for path in host.root.glob("projects/**/*") if path.is_file()]
     shown += [path.read_bytes() for path in host.root.glob("containers/*/*") if path.is_file()]
     assert not any(b"hunter" in text for text in shown)
     assert os.stat(host.root / "secrets").st_mode & 0o077 == 0

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specrun.errors import Damaged
@@ -66,6 +66,7 @@ _FIELDS = (
 ).split()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(_FIELDS), _VALUES, max_size=6), st.sampled_from(sorted(_READERS)))
 def test_whatever_comes_is_read_or_refused(document: dict[str, Any], kind: str) -> None:
     try:
