@@ -41,15 +41,22 @@ def _share(folder: Path) -> int:
         folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.exists() and not (folder / "ready").exists():
+        if _is(folder, lock) and not (folder / "ready").exists():
             environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
             for words in (["image", "assemble", "busybox"], ["run", "--rm", "--net", "none", "busybox", "true"]):
                 subprocess.run([COMMAND, *words], env=environment, check=True, capture_output=True)
             (folder / "ready").touch()
         fcntl.flock(lock, fcntl.LOCK_SH)
-        if folder.exists():  # else the last of the others has removed it meanwhile
+        if _is(folder, lock):  # else the last of the others has removed it meanwhile, and somebody perhaps made it anew
             return lock
         os.close(lock)
+
+
+def _is(folder: Path, opened: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(folder), os.fstat(opened))
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture

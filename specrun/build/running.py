@@ -89,7 +89,9 @@ class Runner:
             labels={LABEL: "step"},
             network=self.network if network == "default" else network,
             mounts=[request for request in requests if request],
+            container_id=os.urandom(32).hex(),
         )
+        announce(request.container_id)  # before it is made: a build that is killed in between leaves what is known
         try:
             running = engine.run(request, stdout=out, stderr=err)
         except StartFailed as failure:
@@ -98,7 +100,6 @@ class Runner:
                 exit_status=failure.status,
             ) from failure  # fmt: skip
         container = engine.get(running.container_id)
-        announce(container.id)
         try:
             status = running.wait()
         except BaseException:

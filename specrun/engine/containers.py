@@ -347,7 +347,7 @@ class Engine:
             return self._make_of(request, self.images.resolve(request.image))
 
     def _make_of(self, request: ContainerRequest, image: Image) -> tuple[Container, int]:
-        identity = os.urandom(32).hex()
+        identity = request.container_id or os.urandom(32).hex()
         self._settle_network(request)
         record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"

@@ -23,6 +23,7 @@ class ContainerRequest:
         "auto_remove",
         "command",
         "console",
+        "container_id",
         "detached",
         "domainname",
         "entrypoint",
@@ -84,6 +85,7 @@ class ContainerRequest:
         log_driver: str = "",
         log_options: dict[str, str] | None = None,
         attach: list[str] | None = None,
+        container_id: str = "",
     ) -> None:
         self.image = image
         self.name = name
@@ -124,6 +126,8 @@ class ContainerRequest:
         self.log_options = log_options or {}
         self.attach = attach or []
         """The streams to attach to, of `stdin`, `stdout` and `stderr`; those that make sense when it is empty."""
+        self.container_id = container_id
+        """64 hexadecimal digits, of somebody who writes them down before there is a container; "" for any."""
 
     def attached_streams(self) -> list[str]:
         """The streams that whoever starts it is attached to."""

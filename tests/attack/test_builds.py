@@ -1,8 +1,7 @@
 """Builds of strangers' Dockerfiles, contexts and images: nothing outside the image is read or written.
 
 The mechanisms are those of CVE-2024-1753, -9675, -23651, -23652, -23653, -9407, -24557, CVE-2019-13139 and of
-contexts whose links lead out. Each was seen to bite: with resolution by string instead of openat2(2), and with keys
-taken from an image's history.
+contexts whose links lead out.
 """
 
 from __future__ import annotations
