@@ -44,7 +44,10 @@ def _share(folder: Path) -> int:
         if _is(folder, lock) and not (folder / "ready").exists():
             environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
             for words in (["image", "assemble", "busybox"], ["run", "--rm", "--net", "none", "busybox", "true"]):
-                subprocess.run([COMMAND, *words], env=environment, check=True, capture_output=True)
+                done = subprocess.run([COMMAND, *words], env=environment, check=False, capture_output=True, text=True)
+                if done.returncode:
+                    os.close(lock)  # another worker may have more luck
+                    pytest.fail(f"{' '.join(words)}: {done.stderr}")
             (folder / "ready").touch()
         fcntl.flock(lock, fcntl.LOCK_SH)
         if _is(folder, lock):  # else the last of the others has removed it meanwhile, and somebody perhaps made it anew
