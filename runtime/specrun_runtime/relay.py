@@ -36,7 +36,9 @@ def relay(keyboard: int, into: int, output: int, screen: int, ended: int, keys: 
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)  # by way of the end of raw mode
 
-    handlers: dict[int, Any] = {signal.SIGTERM: leave, signal.SIGHUP: leave}
+    # Whoever forwards these to the container goes on doing so.
+    ends = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    handlers: dict[int, Any] = dict.fromkeys(ends, leave)
     if into >= 0:
         handlers[signal.SIGWINCH] = resize
         resize()
