@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 
+from specrun.engine.process import Feed
 from specrun.errors import Conflict, SpecrunError
 from specrun_runtime import channel, state
 from specrun_runtime.fds import write_all
@@ -37,7 +38,7 @@ class Attachment:
         try:
             self._channel = channel.connect(f"{container.directory}/attach")
             self._channel.send_many({"event": "attach"}, theirs)
-            message, self.feed = self._channel.receive()
+            message, feed = self._channel.receive()
         except OSError as error:
             raise Conflict(f"container {container.name} can't be attached to: {error.strerror}") from error
         finally:
@@ -45,12 +46,13 @@ class Attachment:
                 os.close(number)
         if message is None:
             raise Conflict(f"container {container.name} is not running")
+        self._feed = Feed(feed)
 
     def relay(self, keys: bytes, *, typing: bool) -> int:
         """Between the caller's terminal and the container's; gives the exit status, 0 when it was left."""
         from specrun_runtime.relay import relay
 
-        into = self.feed if typing else -1
+        into = self._feed.number if typing else -1
         if relay(0, into, self._ends[0], 1, self._channel.fileno(), keys if typing else b""):
             return 0
         return self._result()
@@ -61,8 +63,8 @@ class Attachment:
         sinks = dict(zip(self._ends, (1, 2), strict=True))
         for number in (*sinks, self._channel.fileno()):
             poll.register(number, select.POLLIN)
-        if source is None or self.feed < 0:
-            self._close_feed()
+        if source is None or self._feed.number < 0:
+            self._feed.close()
         else:
             poll.register(source, select.POLLIN)
         ended = False
@@ -74,7 +76,7 @@ class Attachment:
                     poll.unregister(number)
                     del sinks[number]
                 write_all(1 if number == self._ends[0] else 2, data)
-            if source is not None and source in ready and not self._pump(source):
+            if source is not None and source in ready and not self._feed.pump(source):
                 poll.unregister(source)
             ended = self._channel.fileno() in ready
         for number in sinks:
@@ -85,22 +87,6 @@ class Attachment:
             except BlockingIOError:
                 continue
         return self._result()
-
-    def _pump(self, source: int) -> bool:
-        try:
-            data = os.read(source, _CHUNK)
-            if data:
-                write_all(self.feed, data)
-                return True
-        except OSError:
-            pass  # our input is gone, or the container reads no more
-        self._close_feed()
-        return False
-
-    def _close_feed(self) -> None:
-        if self.feed >= 0:
-            os.close(self.feed)
-            self.feed = -1
 
     def _result(self) -> int:
         message, _ = self._channel.receive()

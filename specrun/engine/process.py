@@ -16,6 +16,33 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 
 
+class Feed:
+    """The writing end of a container's stdin: `number`, or -1 when there is none or it is closed."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def pump(self, source: int) -> bool:
+        """Pass on one chunk of `source`; False, with the container's stdin closed, at the end of either side."""
+        try:
+            data = os.read(source, _CHUNK)
+            if data:
+                write_all(self.number, data)
+                return True
+        except OSError:
+            pass  # our input is gone, or the container reads no more
+        self.close()
+        return False
+
+    def close(self) -> None:
+        """Close it, once."""
+        if self.number >= 0:
+            os.close(self.number)
+            self.number = -1
+
+
 class Running:
     """The command's end of a started container.
 
@@ -28,7 +55,7 @@ class Running:
     def __init__(self, container_id: str, monitor: Monitor, feed: int) -> None:
         self.container_id = container_id
         self._monitor = monitor
-        self._feed = feed
+        self._feed = Feed(feed)
         self._handle = -1
         self.terminal = -1
         """The master of the container's terminal; -1 when it has none."""
@@ -53,7 +80,7 @@ class Running:
 
     def detach(self) -> None:
         """Leave the container to its monitor."""
-        self._close_feed()
+        self._feed.close()
         self._monitor.reports.close()
         for descriptor in (self._handle, self.terminal):
             if descriptor >= 0:
@@ -67,12 +94,12 @@ class Running:
         """Pump `source` into the container's stdin until the container ends; gives its exit status."""
         poll = select.poll()
         poll.register(self.reports(), select.POLLIN)
-        pumping = source is not None and self._feed >= 0 and _register(poll, source)
+        pumping = source is not None and self._feed.number >= 0 and _register(poll, source)
         while pumping:
             ready = {number for number, _ in poll.poll()}
             if self.reports() in ready:
                 break
-            if source is not None and not self._pump(source):
+            if source is not None and not self._feed.pump(source):
                 poll.unregister(source)
                 pumping = False
         return self.result()
@@ -94,7 +121,7 @@ class Running:
     def result(self) -> int:
         """Wait for the container's end; gives its exit status. Raises SpecrunError when nobody knows it."""
         report, _ = self._monitor.next_report()
-        self._close_feed()
+        self._feed.close()
         self._monitor.reap()
         if report is None:
             raise SpecrunError(
@@ -106,25 +133,8 @@ class Running:
 
     def give_up(self) -> None:
         """After a failed start: let the monitor finish its clean-up."""
-        self._close_feed()
+        self._feed.close()
         self._monitor.reap()
-
-    def _pump(self, source: int) -> bool:
-        """Pass on one chunk; False, with the container's stdin closed, at the end of either side."""
-        try:
-            data = os.read(source, _CHUNK)
-            if data:
-                write_all(self._feed, data)
-                return True
-        except OSError:
-            pass  # our input is gone, or the container reads no more
-        self._close_feed()
-        return False
-
-    def _close_feed(self) -> None:
-        if self._feed >= 0:
-            os.close(self._feed)
-            self._feed = -1
 
 
 def _register(poll: select.poll, source: int) -> bool:
