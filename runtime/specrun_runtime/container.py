@@ -208,7 +208,8 @@ class Container:
             else:
                 group.signal(number)
             return
-        handle = open_process(self.record["pid"], self.record["start_time"])
+        pid, started = self.record["pid"], self.record["start_time"]
+        handle = open_process(pid, started) if _is_alive(pid, started) else None  # the kernel lets one signal a zombie
         if handle is None:
             raise ContainerError("container not running")
         try:
