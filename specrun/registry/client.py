@@ -51,12 +51,14 @@ class RegistryError(SpecrunError):
 class Client:
     """Connections to the registry at `domain`; used by several threads."""
 
-    def __init__(self, domain: str, *, verify: bool = True) -> None:
+    def __init__(self, domain: str, *, verify: bool = True, plain: bool = False, attempts: int = ATTEMPTS) -> None:
+        """`plain` is HTTP without TLS, because somebody has said so."""
         self.domain = domain
+        self.attempts = attempts
         self.host = _HUB_HOST if domain == "docker.io" else domain
         self.loopback = _is_loopback(self.host)
         self.verify = verify
-        self._schemes = ["https", "http"] if self.loopback or not verify else ["https"]
+        self._schemes = ["http"] if plain else ["https", "http"] if self.loopback or not verify else ["https"]
         self._pool = urllib3.PoolManager(
             maxsize=8, retries=False, timeout=urllib3.Timeout(connect=10, read=STALL), **_tls(self.host, verify)
         )
@@ -85,20 +87,20 @@ class Client:
         `body` makes the body anew for each attempt. Raises RegistryError, after retries where they help.
         """
         wanted, failure = tuple(expected), ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self.attempts):
             try:
                 answer = self._once(method, target, scope, headers or {}, body, stream)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 failure = _reason(error)
                 hopeless = (urllib3.exceptions.SSLError, urllib3.exceptions.NewConnectionError)
-                if isinstance(error, hopeless) or attempt + 1 == ATTEMPTS:
+                if isinstance(error, hopeless) or attempt + 1 == self.attempts:
                     break
                 _wait(attempt, "")
                 continue
             if answer.status in wanted:
                 return answer
             text = _read_error(answer)
-            if answer.status not in (408, 429, 500, 502, 503, 504) or attempt + 1 == ATTEMPTS:
+            if answer.status not in (408, 429, 500, 502, 503, 504) or attempt + 1 == self.attempts:
                 raise _refused(method, self.host, target, answer.status, text)
             failure = text
             _wait(attempt, answer.headers.get("Retry-After", ""))
