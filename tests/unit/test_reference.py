@@ -1,17 +1,16 @@
-"""References, case by case as distribution/reference answers."""
+"""References, case by case as distribution/reference answers, and whatever else anybody may type."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from specrun.oci import reference
 from specrun.oci.reference import InvalidReference, Reference
+from tests.support.corpora import cases
 
-CORPUS = Path(__file__).parents[3] / "shared" / "corpora" / "image_reference.json"
-CASES: list[dict[str, Any]] = json.loads(CORPUS.read_text()) if CORPUS.exists() else []
+PARTS = ("domain", "path", "tag", "digest")
 
 
 def test_the_usual_ones() -> None:
@@ -20,19 +19,76 @@ def test_the_usual_ones() -> None:
     assert Reference.parse("library/python:3").familiar == "python:3"
 
 
-@pytest.mark.skipif(not CASES, reason="the corpora are not beside this checkout")
-def test_the_corpus() -> None:
+def fields(found: Reference) -> dict[str, str]:
+    """As the corpus has them: what is empty is not there."""
+    described = {
+        **{part: getattr(found, part) for part in PARTS},
+        "name": found.name, "familiar_name": found.familiar_name,
+        "string": found.canonical, "familiar": found.familiar,
+    }  # fmt: skip
+    return {key: value for key, value in described.items() if value}
+
+
+def normalized(text: str) -> dict[str, str]:
+    """distribution/reference adds the default tag in a call of its own: here it is taken away again."""
+    found = Reference.parse(text)
+    if found.tag == "latest" and not text.endswith(":latest") and ":latest@" not in text:
+        found = Reference(found.domain, found.path, "", found.digest, text)
+    return fields(found)
+
+
+def plain(text: str) -> dict[str, str]:
+    found = fields(Reference(*reference.parts(text), text))
+    return {key: value.removeprefix("/") for key, value in found.items()}  # without a domain
+
+
+def test_every_field_of_the_corpus() -> None:
+    found = cases("image_reference")
+    assert len(found) >= 292
+    readings = {
+        "normalized": normalized,
+        "any": lambda text: {key: normalized(text)[key] for key in ("familiar", "string")},
+        "dockerref": lambda text: fields(Reference.parse(text).pinned),
+        "tagnameonly": lambda text: Reference.parse(text).canonical,
+        "parse": plain,
+    }
     wrong = []
-    for case in CASES:
-        text, expected = case["input"], case["expected"]["normalized"]
-        try:
-            found = Reference.parse(text).canonical
-        except InvalidReference:
-            found = "error"
-        wanted = expected.get("string", "error")
-        if wanted != "error" and not expected.get("tag") and not expected.get("digest"):
-            wanted += ":latest"  # which distribution/reference adds in a call of its own
-        if found != wanted:
-            wrong.append((text, wanted, found))
+    for case in found:
+        for reading, read in readings.items():
+            wanted = case["expected"].get(reading, {"error": ""})
+            if reading == "any" and len(case["input"].removeprefix("sha256:")) == 64:  # an id, for the store
+                continue
+            if isinstance(wanted, dict):
+                wanted = {key: value for key, value in wanted.items() if value or key == "error"}
+            try:
+                answer = read(case["input"])
+            except InvalidReference:
+                answer = "error"
+            if answer != ("error" if "error" in wanted else wanted):
+                wrong.append((case["input"], reading, wanted, answer))
     assert wrong == []
-    assert len(CASES) >= 290
+
+
+@given(st.text() | st.from_regex(r"[a-zA-Z0-9._:/@\[\]-]{0,40}", fullmatch=True))
+def test_any_text_is_a_reference_or_refused(text: str) -> None:
+    try:
+        found = Reference.parse(text)
+    except InvalidReference as error:
+        assert "\n" not in error.message.replace(repr(text), "")
+        return
+    again = Reference.parse(found.canonical)
+    assert fields(again) == fields(found) == fields(Reference.parse(found.familiar))
+
+
+def test_what_is_refused_says_why() -> None:
+    for text, why in {
+        "": "not a repository name",
+        "Foo": "must be lowercase",
+        "a:b:c": "'b:c' is not a tag",
+        f"a@sha256:{'A' * 64}": "invalid checksum digest length",
+        f"a@md5:{'a' * 32}": "unsupported digest algorithm",
+        "a" * 256: "255 characters",
+        "ab" * 32: "64-byte hexadecimal",
+    }.items():
+        with pytest.raises(InvalidReference, match=why):
+            Reference.parse(text)
