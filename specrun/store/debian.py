@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 
-from specrun.errors import HostUnfit, SpecrunError
+from specrun.errors import HostUnfit, SpecrunError, Temporary
 from specrun.oci.digest import sha256
 from specrun.store.layers import unpack
 
@@ -18,10 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+STALL = 60.0
+"""Seconds in which a download has to come on, or a question to apt be answered."""
+BOOTSTRAP = 1800.0
+"""Seconds that mmdebstrap may take for a whole release; apt in it gives up a silent connection much earlier."""
+ATTEMPTS = 3
+_PATIENCE = ("Acquire::http::Timeout=20", "Acquire::https::Timeout=20", "Acquire::Retries=2")
+"""apt's own limits: seconds of silence of a server, and how often a file is asked for again."""
+
+
 class PackageNotFound(SpecrunError):
     """apt knows no such package."""
 
     code = "no-such-package"
+
+
+class Stalled(Temporary):
+    """A program that fetches packages came no further, and was ended."""
+
+    code = "stalled"
 
 
 class Package:
@@ -61,11 +77,23 @@ def fetch(names: list[str], cache: str) -> list[Package]:
     packages = _candidates(names, cache) if names else []
     missing = [package.name for package in packages if not _is_whole(package)]
     if missing:
-        _apt(["download", *missing], cache)
+        _download(missing, cache)
     for package in packages:
         if not _is_whole(package):
             raise SpecrunError(f"apt did not download {os.path.basename(package.file)}, or not as its index says")
     return packages
+
+
+def _download(names: list[str], cache: str) -> None:
+    """Have apt download the packages; tried again when it came no further."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _apt(["download", *names], cache, growing=cache)
+            return
+        except Stalled as error:
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(error.after)
 
 
 def dependencies(*names: str) -> list[str]:
@@ -118,11 +146,13 @@ def bootstrap(suite: str, target: str, epoch: int) -> None:
     excluded += ["--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
     hooks = "/usr/share/mmdebstrap/hooks/merged-usr"
     merged = [f"--hook-dir={hooks}", "--include=usr-is-merged"] if suite == "bookworm" else []
+    patience = [f'--aptopt={name} "{value}"' for name, _, value in (text.partition("=") for text in _PATIENCE)]
     command = [
-        "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase", *excluded, *merged,
-        suite, target, *_sources(suite),
+        "mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase", *patience, *excluded,
+        *merged, suite, target, *_sources(suite),
     ]  # fmt: skip
-    _run(command, more={"SOURCE_DATE_EPOCH": str(epoch)}, hint="`apt-get install mmdebstrap` may be what is missing")
+    hint = "`apt-get install mmdebstrap` may be what is missing"
+    _run(command, more={"SOURCE_DATE_EPOCH": str(epoch)}, limit=BOOTSTRAP, hint=hint)
 
 
 def _sources(suite: str) -> list[str]:
@@ -192,19 +222,74 @@ def _is_whole(package: Package) -> bool:
         return False
 
 
-def _apt(arguments: list[str], folder: str) -> str:
+def _apt(arguments: list[str], folder: str, growing: str = "") -> str:
     # As root, apt would download as the user _apt, who may not write to a folder of ours.
-    return _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", *arguments], folder)
+    options = [word for option in ("APT::Sandbox::User=root", *_PATIENCE) for word in ("-o", option)]
+    return _run(["apt-get", "-q", *options, *arguments], folder, growing=growing)
 
 
-def _run(command: list[str], folder: str | None = None, *, more: dict[str, str] | None = None, hint: str = "") -> str:
+def _run(
+    command: list[str], folder: str | None = None, *, more: dict[str, str] | None = None, hint: str = "",
+    limit: float = 0.0, growing: str = "",
+) -> str:  # fmt: skip
+    """What a program prints. It is ended after `limit` seconds (STALL by default) in which `growing` has not grown.
+
+    Raises HostUnfit where it is not installed, Stalled, and SpecrunError when it fails.
+    """
     environment = {**os.environ, "LC_ALL": "C.UTF-8", **(more or {})}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, check=False)
+        process = subprocess.Popen(
+            command, cwd=folder, text=True, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
     except FileNotFoundError as error:
         hint = hint or "images are assembled on a Debian host"
         raise HostUnfit(f"{command[0]} is not installed", hint=hint) from error
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+    with process:
+        try:
+            output, errors = _await(process, command[0], limit or STALL, growing)
+        except BaseException:
+            _end(process)
+            raise
+    if process.returncode:
+        lines = errors.strip().splitlines() or [f"status {process.returncode}"]
         raise SpecrunError(f"{command[0]} failed: {lines[-1]}", hint="`apt-get update` may help")
-    return done.stdout
+    return output
+
+
+def _await(process: subprocess.Popen[str], name: str, limit: float, growing: str) -> tuple[str, str]:
+    size = _size(growing)
+    while True:
+        try:
+            return process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired as error:
+            before, size = size, _size(growing)
+            if size > before:
+                continue
+            raise Stalled(
+                f"{name} came no further for {limit:g} seconds and was ended",
+                hint="is there a network, and does another program hold apt's locks?",
+            ) from error
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let it clean up after itself; one that does not is killed."""
+    process.terminate()
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()  # a process that it has started may hold the other end
+
+
+def _size(folder: str) -> int:
+    """The bytes of the files in a folder; 0 for none."""
+    total = 0
+    for entry in os.scandir(folder) if folder else ():
+        try:
+            total += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue  # it has just got its final name
+    return total
