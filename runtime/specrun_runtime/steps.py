@@ -238,6 +238,11 @@ class MountAt(Step):
         self.uid_mappings = mount.uid_mappings or spec.uid_mappings
         self.gid_mappings = mount.gid_mappings or spec.gid_mappings
         self.mapped = bool(mount.uid_mappings) or bool(self.options.idmap)
+        # Newer kernels list mounts by age, so where nothing forbids it they are made in the order of the list. What is
+        # shared with the host must be a copy of the host's own mount, not of the slave that the new namespace has; by
+        # the convention of runc and of the engines that call it, `rootfsPropagation` says that this is wanted.
+        shared = spec.propagation in ("shared", "rshared")
+        self.in_order = spec.makes("mount") and not (spec.own("user") or self.mapped or shared)
         field = f"{mount.field}.options"
         if mount.type == "bind":
             unknown = [key for key, _ in self.options.data if key not in _USELESS]
@@ -256,8 +261,8 @@ class MountAt(Step):
         return f"mount {self.mount.type} {self.mount.source} on {self.mount.destination}"
 
     def prepare(self, user_namespace: int) -> None:
-        """A bind mount is made by the launcher: from the host's path, and with the host's rights."""
-        if self.mount.type != "bind":
+        """A bind mount that needs the host's rights, or the host's own mount, is made by the launcher."""
+        if self.mount.type != "bind" or self.in_order:
             return
         if not self.mapped:
             self.made = mounts.bind(self.mount.source, self.options)
@@ -271,6 +276,8 @@ class MountAt(Step):
         """Do it, on a target that was opened inside the root."""
         mount = self.mount
         if mount.type == "bind":
+            if self.in_order:
+                self.made = mounts.bind(mount.source, self.options)
             folder = stat.S_ISDIR(os.fstat(self.made.number).st_mode)
         else:
             self.made = mounts.new_filesystem(mount.type, mount.source, self.options)

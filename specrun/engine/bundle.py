@@ -80,6 +80,8 @@ def configuration(
         first["TERM"] = environment.pop("TERM", "TERM=xterm")
     etc = network.borrowed or directory
     sets = ("bounding", "effective", "permitted")
+    mounts = _mounts(root, record, etc, security)
+    shared = any(word.endswith("shared") for mount in mounts for word in mount["options"])
     return {
         "ociVersion": "1.2.0",
         "process": {
@@ -94,13 +96,14 @@ def configuration(
         "root": {"path": f"{directory}/rootfs", "readonly": security.read_only},
         **({"hostname": record.config["Hostname"]} if "uts" in namespaces else {}),
         **({"domainname": domain} if (domain := record.config["Domainname"]) else {}),
-        "mounts": _mounts(root, record, etc, security),
+        "mounts": mounts,
         "annotations": security.annotations(),
         "linux": {
             "namespaces": [{"type": kind, **({"path": path} if path else {})} for kind, path in namespaces.items()],
             "sysctl": defaults.SYSCTLS if own_network else {},
             "resources": {"devices": security.device_rules(), "pids": {"limit": security.pids_limit()}},
             "cgroupsPath": f"/{cgroup_name(root, record.id)}",
+            **({"rootfsPropagation": "shared"} if shared else {}),
             **security.linux(),
         },
     }

@@ -318,6 +318,36 @@ def test_a_slave_sees_later_mounts_of_the_host(runtime: Runtime) -> None:
         subprocess.run(["umount", "-R", str(source)], check=True)
 
 
+def test_what_is_mounted_inside_reaches_the_host_where_the_root_is_shared(runtime: Runtime) -> None:
+    source = runtime.folder / "source"
+    source.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", runtime.mark, str(source)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(source)], check=True)
+        for propagation in ("", "shared"):
+            bundle = runtime.bundle()
+            if propagation:
+                bundle.linux["rootfsPropagation"] = propagation
+            for sets in bundle.process["capabilities"].values():
+                sets.append("CAP_SYS_ADMIN")
+            bundle.mount("/shared", str(source), "bind", ["rbind", "rshared"])
+            inner = f"inner{propagation}"
+            bundle.process["args"] = ["sh", "-c", f"mkdir /shared/{inner} && mount -t tmpfs x /shared/{inner}"]
+            runtime.run(bundle)
+            assert (source / inner).is_mount() == bool(propagation)
+    finally:
+        subprocess.run(["umount", "-R", str(source)], check=True)
+
+
+def test_mounts_are_listed_in_their_order(runtime: Runtime) -> None:
+    bundle = runtime.bundle()
+    for number in range(3):
+        bundle.mount(f"/order/tmpfs{number}", "tmpfs", "tmpfs", [])
+        bundle.mount(f"/order/bind{number}", "/etc", "bind", ["rbind", ("rprivate", "slave", "shared")[number]])
+    found = [path for path in runtime.probe(bundle, MOUNTS) if path.startswith("/order")]
+    assert found == [f"/order/{kind}{number}" for number in range(3) for kind in ("tmpfs", "bind")]
+
+
 def test_propagation_of_the_root(runtime: Runtime) -> None:
     bundle = runtime.bundle()
     for word, wanted in (("private", ""), ("rprivate", ""), ("shared", "shared:"), ("unbindable", "unbindable")):

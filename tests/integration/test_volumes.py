@@ -90,3 +90,16 @@ def test_events_tell_of_volumes(host: Host) -> None:
         ("create", "vol"),
         ("destroy", "vol"),
     ]
+
+
+def test_what_a_container_mounts_in_a_shared_bind_reaches_the_host(host: Host, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "shared", str(tmp_path)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(tmp_path)], check=True)
+        (tmp_path / "inner").mkdir()
+        words = ("--cap-add", "SYS_ADMIN", "busybox", "mount", "-t", "tmpfs", "x", "/m/inner")
+        for propagation, reaches in (("rslave", False), ("rshared", True)):
+            host.ok("run", "--rm", "--network", "none", "-v", f"{tmp_path}:/m:{propagation}", *words)
+            assert (tmp_path / "inner").is_mount() == reaches
+    finally:
+        subprocess.run(["umount", "-R", str(tmp_path)], check=True)
