@@ -17,12 +17,15 @@ from pathlib import Path
 def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
     """Start it, and give the environment that reaches it. Raises RuntimeError when it does not answer in 60 s.
 
-    Without `rules` it leaves the host's packet filter alone, and publishes ports by its proxy only.
+    Without `rules` it leaves the host's packet filter alone, and publishes ports by its proxy only; a table of our
+    own lets its containers out.
     """
     folder = tempfile.mkdtemp(prefix="srd-")
     before = set(os.listdir("/sys/class/net"))
     saved = _Filter() if rules else None
-    bridge = _make_bridge()
+    bridge, addresses = _make_bridge()
+    if not rules:
+        _let_out(bridge, addresses)
     filtering = "true" if rules else "false"
     socket = f"unix://{folder}/docker.sock"
     command = [
@@ -46,21 +49,31 @@ def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
         _unmount_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
         for link in set(os.listdir("/sys/class/net")) - before:
-            subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
+            if link == bridge or link.startswith(("br-", "docker", "veth")):
+                subprocess.run(["ip", "link", "delete", link], check=False, capture_output=True)
+        if not rules:
+            subprocess.run(["nft", "delete", "table", "ip", bridge], check=True)
         _remove_groups()
         if saved:
             saved.restore()
 
 
-def _make_bridge() -> str:
-    """A bridge of a name and an address range that nobody else has."""
+def _make_bridge() -> tuple[str, str]:
+    """A bridge of a name and an address range that nobody else has; gives both."""
     name = f"srd{os.getpid()}"
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout
     second = next(number for number in range(30, 16, -1) if f"172.{number}." not in routes)
     for words in (["link", "add", name, "type", "bridge"], ["address", "add", f"172.{second}.0.1/16", "dev", name]):
         subprocess.run(["ip", *words], check=True)
     subprocess.run(["ip", "link", "set", name, "up"], check=True)
-    return name
+    return name, f"172.{second}.0.0/16"
+
+
+def _let_out(bridge: str, addresses: str) -> None:
+    """Have what the bridge's containers send elsewhere bear the host's address."""
+    chain = "chain out { type nat hook postrouting priority srcnat; "
+    table = f'table ip {bridge} {{ {chain} ip saddr {addresses} oifname != "{bridge}" masquerade; }} }}'
+    subprocess.run(["nft", table], check=True)
 
 
 class _Filter:
