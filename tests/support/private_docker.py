@@ -71,9 +71,11 @@ def _make_bridge() -> tuple[str, str]:
 
 def _let_out(bridge: str, addresses: str) -> None:
     """Have what the bridge's containers send elsewhere bear the host's address."""
-    chain = "chain out { type nat hook postrouting priority srcnat; "
-    table = f'table ip {bridge} {{ {chain} ip saddr {addresses} oifname != "{bridge}" masquerade; }} }}'
-    subprocess.run(["nft", table], check=True)
+    rule = f'ip saddr {addresses} oifname != "{bridge}" masquerade'
+    hook = "type nat hook postrouting priority srcnat"
+    subprocess.run(
+        ["nft", "-f", "-"], input=f"table ip {bridge} {{ chain out {{ {hook}; {rule}; }}; }}", text=True, check=True
+    )
 
 
 class _Filter:
