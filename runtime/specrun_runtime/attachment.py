@@ -2,7 +2,8 @@
 
 The engine writes `network.json` into the container's folder before it makes anything. Links need no care: they are in
 the container's network namespace, and the kernel removes them with it. What the record names is what stays behind:
-elements of nft sets, processes that hold published ports, and addresses, each a symbolic link to the container's id.
+elements of nft sets (as the messages that remove them), processes that hold published ports, and addresses, each a
+symbolic link to the container's id.
 """
 
 from __future__ import annotations
@@ -44,8 +45,7 @@ def release(directory: str) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)  # whoever makes all rules anew has it alone
         try:
-            if record["rules"]:
-                nft.apply(record["rules"])
+            nft.commit(bytes.fromhex(record["rules"]))
         except IsolationError:
             pass  # somebody has removed our tables, and the elements with them
         for path in record["leases"]:

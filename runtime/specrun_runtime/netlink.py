@@ -22,6 +22,7 @@ NETFILTER = 12
 REQUEST, ACK, REPLACE, EXCLUSIVE, CREATE, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x300
 NESTED = 0x8000
 _ERROR, _DONE = 2, 3
+_SO_SNDBUFFORCE = 32
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 
@@ -51,7 +52,7 @@ class Netlink:
         dump = flags & DUMP == DUMP
         self._sequence += 1
         flags |= REQUEST if dump else REQUEST | ACK
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+        self._socket.send(message(kind, flags, self._sequence, body))
         answers: list[bytes] = []
         while True:
             for answered, number, data in _split(self._socket.recv(1 << 17)):
@@ -65,6 +66,33 @@ class Netlink:
                 if answered == _DONE:
                     return answers
                 answers.append(data)
+
+    def send_together(self, messages: bytes) -> None:
+        """Send messages that are put together already, the last of which asks for an answer.
+
+        Raises IsolationError for the first that the kernel refuses.
+        """
+        if len(messages) > 1 << 16:
+            self._socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(messages))
+        self._socket.send(messages)
+        # The kernel has done all of it by now, and its answers are there.
+        answered = False
+        while True:
+            try:
+                data = self._socket.recv(1 << 17, _socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            for kind, _, body in _split(data):
+                if kind == _ERROR and (code := -struct.unpack_from("=i", body)[0]):
+                    raise IsolationError.of(code, "netlink", os.strerror(code))
+                answered = True
+        if not answered:
+            raise IsolationError.of(5, "netlink", "no answer")
+
+
+def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """One message of any protocol, padded to four bytes."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body + bytes(-len(body) % 4)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, bytes]]:

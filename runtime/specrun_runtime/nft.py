@@ -1,17 +1,32 @@
-"""Running nft(8): a whole script at once, so that all of it happens or nothing (libnftables commits it as one)."""
+"""Speaking to nftables: tables and chains by scripts of nft(8), elements of sets and maps by messages of our own.
+
+Either way all of it happens or nothing. A start and an end of a container change elements only, whose messages have
+a fixed layout (linux/netfilter/nf_tables.h); nft(8) takes 4 ms of processor time to say the same.
+"""
 
 from __future__ import annotations
 
 import os
 
+from specrun_runtime import netlink
 from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import write_all
+from specrun_runtime.netlink import Netlink, attribute, nested
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FAMILIES = {"inet": 1, "bridge": 7}
+SUBSYSTEM = 10
+_BATCH_BEGIN, _BATCH_END, _NEWSETELEM, _DELSETELEM = 16, 17, SUBSYSTEM << 8 | 12, SUBSYSTEM << 8 | 14
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
+_ELEMENT_KEY, _ELEMENT_DATA, _DATA_VALUE = 1, 2, 1
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
 
 
 class NftFailed(IsolationError):
-    """nft refused a script: `reason` is what it wrote about it."""
+    """nftables refused something: `reason` is what nft or the kernel said about it."""
 
     reason = ""
 
@@ -66,3 +81,58 @@ class Script:
 def apply(text: str) -> None:
     """Execute a script. Raises NftFailed, and IsolationError when there is no nft."""
     Script(text).wait()
+
+
+class Element:
+    """One element of a set, or of a map: `key` and `value` as the kernel has them, each part padded to four bytes."""
+
+    __slots__ = ("family", "key", "set", "table", "value")
+
+    def __init__(self, family: str, table: str, name: str, key: bytes, value: bytes = b"") -> None:
+        self.family = family
+        self.table = table
+        self.set = name
+        self.key = key
+        self.value = value
+
+    def _message(self, kind: int, flags: int, sequence: int) -> bytes:
+        parts = [nested(_ELEMENT_KEY, attribute(_DATA_VALUE, self.key))]
+        if self.value:
+            parts.append(nested(_ELEMENT_DATA, attribute(_DATA_VALUE, self.value)))
+        body = bytes([FAMILIES[self.family], 0, 0, 0])
+        body += netlink.text(_LIST_TABLE, self.table) + netlink.text(_LIST_SET, self.set)
+        body += nested(_LIST_ELEMENTS, nested(_LIST_ELEMENT, *parts))
+        return netlink.message(kind, flags, sequence, body)
+
+
+def transaction(removed: Iterable[Element], added: Iterable[Element]) -> bytes:
+    """The messages that take elements away and then add others; b"" when there is nothing to do.
+
+    What is to go is added first, so that nothing can be missing: one missing element would undo all of it.
+    """
+    removed = list(removed)
+    changes = [(element, _NEWSETELEM) for element in removed]
+    changes += [(element, _DELSETELEM) for element in removed]
+    changes += [(element, _NEWSETELEM) for element in added]
+    if not changes:
+        return b""
+    head = bytes([0, 0, 0, SUBSYSTEM])
+    batch = [netlink.message(_BATCH_BEGIN, netlink.REQUEST, 0, head)]
+    for number, (element, kind) in enumerate(changes, 1):
+        flags = netlink.REQUEST | (netlink.CREATE if kind == _NEWSETELEM else 0)
+        batch.append(element._message(kind, flags | (netlink.ACK if number == len(changes) else 0), number))
+    batch.append(netlink.message(_BATCH_END, netlink.REQUEST, len(changes) + 1, head))
+    return b"".join(batch)
+
+
+def commit(batch: bytes) -> None:
+    """Have the kernel do what `transaction` gave. Raises NftFailed; then nothing of it was done."""
+    if not batch:
+        return
+    try:
+        with Netlink(netlink.NETFILTER) as kernel:
+            kernel.send_together(batch)
+    except OSError as error:
+        failed = NftFailed(error.errno or 5, "refused")
+        failed.reason = os.strerror(error.errno or 5)
+        raise failed from error

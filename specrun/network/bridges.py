@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from specrun.network.networks import Network, NetworkStore
     from specrun.paths import Root
 
-_NFTABLES, _GETRULE = 10, 7
-_INET, _BRIDGE = 1, 7
+_GETRULE = 7
 _NFTA_RULE_TABLE = 1
 
 
@@ -165,10 +164,10 @@ def fingerprint(root: Root) -> str:
 
     found = sha256()
     with Netlink(netlink.NETFILTER) as kernel:
-        for family in (_INET, _BRIDGE):
+        for family in nft.FAMILIES.values():
             body = bytes([family, 0, 0, 0]) + netlink.text(_NFTA_RULE_TABLE, rules.table(root))
             try:
-                for rule in kernel.ask(_NFTABLES << 8 | _GETRULE, body, netlink.DUMP):
+                for rule in kernel.ask(nft.SUBSYSTEM << 8 | _GETRULE, body, netlink.DUMP):
                     found.update(rule[4:])  # past the generation, which every change of any rule raises
             except FileNotFoundError:
                 pass

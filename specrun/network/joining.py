@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.network.networks import Network
+    from specrun.network.rules import Member
     from specrun.paths import Root
 
 
@@ -120,16 +121,12 @@ def connect(
             before, after = _published(record), _retarget(record)
             _save(root, directory, record)
             try:
-                taken = rules.without_container(root, [], before)
-                script = nft.Script(taken + rules.of_container(root, [endpoint], after))
-                try:
-                    with Netlink() as host:
-                        plug_in(root, host, namespace, endpoint, network, hairpin=bool(after))
-                    _route(namespace, record["endpoints"])
-                    if gets_names:
-                        names.register(root, directory, identity, namespace, monitor)
-                finally:
-                    whole = _done(script)
+                whole = _apply(root, rules.members([], before), rules.members([endpoint], after))
+                with Netlink() as host:
+                    plug_in(root, host, namespace, endpoint, network, hairpin=bool(after))
+                _route(namespace, record["endpoints"])
+                if gets_names:
+                    names.register(root, directory, identity, namespace, monitor)
             except BaseException:
                 _drop(root, directory, record, endpoint, namespace)
                 raise
@@ -164,7 +161,7 @@ def _drop(
     before = _published(record)
     record["endpoints"] = [one for one in record["endpoints"] if one is not endpoint]
     after = _retarget(record)
-    _apply(rules.without_container(root, [endpoint], before) + rules.of_container(root, [], after))
+    _apply(root, rules.members([endpoint], before), rules.members([], after))
     with links.Inside(namespace), Netlink() as kernel:
         links.delete(kernel, endpoint["inner"])
     _route(namespace, record["endpoints"])
@@ -216,8 +213,7 @@ def publish(
         try:
             record["published"] = []
             _publish(root, record, held, monitor)
-            after = _published(record)
-            _apply(rules.without_container(root, [], before) + rules.of_container(root, [], after))
+            _apply(root, rules.members([], before), rules.members([], _published(record)))
             _save(root, directory, record)
         finally:
             ports.close(held)
@@ -246,11 +242,13 @@ def _with_known_ports(
     }
 
 
-def _apply(script: str) -> None:
+def _apply(root: Root, removed: list[Member], added: list[Member]) -> bool:
+    """Change the rules; False when the tables are gone: whoever makes them anew reads the records."""
     try:
-        nft.apply(script)
+        nft.commit(rules.change(root, removed, added))
     except nft.NftFailed:
-        pass  # the tables are gone; whoever makes them anew reads the records
+        return False
+    return True
 
 
 def _new_record(store: NetworkStore, identity: str) -> dict[str, Any]:
@@ -356,33 +354,19 @@ def _address(endpoint: dict[str, Any] | None, outer: str) -> str:
     return str(endpoint["address6" if ":" in outer else "address"]) if endpoint else ""
 
 
-def _done(script: nft.Script) -> bool:
-    """Wait for the script; False when our tables were not there."""
-    try:
-        script.wait()
-    except nft.NftFailed:
-        return False
-    return True
-
-
 def _save(root: Root, directory: str, record: dict[str, Any]) -> None:
-    published = _published(record)
-    record["rules"] = rules.without_container(root, record["endpoints"], published)
+    record["rules"] = rules.change(root, rules.members(record["endpoints"], _published(record)), []).hex()
     write_atomic(f"{directory}/{attachment.FILE}", jsontext.dumps(record).encode(), durable=False)
 
 
 def _connect(root: Root, namespace: links.Namespace, record: dict[str, Any], networks: list[Network]) -> bool:
-    """The links, while nft sets the rules; False when the tables were not there."""
-    published = _published(record)
-    script = nft.Script(rules.of_container(root, record["endpoints"], published))
-    try:
-        with Netlink() as host:
-            _prepare(namespace, ipv6=any(network.ipv6 for network in networks))
-            for endpoint, network in zip(record["endpoints"], networks, strict=True):
-                plug_in(root, host, namespace, endpoint, network, hairpin=bool(record["published"]))
-            _route(namespace, record["endpoints"])
-    finally:
-        whole = _done(script)
+    """The rules, then the links; False when the tables were not there."""
+    whole = _apply(root, [], rules.members(record["endpoints"], _published(record)))
+    with Netlink() as host:
+        _prepare(namespace, ipv6=any(network.ipv6 for network in networks))
+        for endpoint, network in zip(record["endpoints"], networks, strict=True):
+            plug_in(root, host, namespace, endpoint, network, hairpin=bool(record["published"]))
+        _route(namespace, record["endpoints"])
     return whole
 
 
@@ -472,7 +456,7 @@ def hand_over(
         try:
             _publish(root, coming, held, monitor)
             after = [Publication(**one) for one in coming["published"]]
-            _apply(rules.without_container(root, [], before) + rules.of_container(root, [], after))
+            _apply(root, rules.members([], before), rules.members([], after))
             leaving["published"] = []
             _save(root, new, coming)
             _save(root, old, leaving)

@@ -8,10 +8,11 @@ the elements of sets and maps, so that a start adds elements and an end deletes 
 from __future__ import annotations
 
 from specrun.network.subnets import Subnet, packed
+from specrun_runtime import nft
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from specrun.network.networks import Network
@@ -97,6 +98,9 @@ table bridge {table} {{
 """
 
 
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+
+
 class Publication:
     """One published port: what arrives at `address` and `port` of the host goes to `inner` of the container.
 
@@ -117,13 +121,58 @@ class Publication:
         """As it is stored."""
         return {name: getattr(self, name) for name in self.__slots__}
 
-    def element(self) -> tuple[str, str, str]:
-        """Map, key and value; only where there is a target of the same family."""
+    def member(self) -> Member:
+        """The element of a map that it is; only where there is a target."""
         family = 6 if ":" in self.address else 4
-        value = f"{self.target} . {self.inner}"
+        value = [_address(self.target), _port(self.inner)]
         if self.address in ("0.0.0.0", "::"):  # noqa: S104
-            return f"any{family}", f"{self.protocol} . {self.port}", value
-        return f"one{family}", f"{self.address} . {self.protocol} . {self.port}", value
+            return Member("inet", f"any{family}", [_protocol(self.protocol), _port(self.port)], value)
+        key = [_address(self.address), _protocol(self.protocol), _port(self.port)]
+        return Member("inet", f"one{family}", key, value)
+
+
+class Member:
+    """An element of one of our sets or maps; each part of it as nft(8) reads it and as the kernel has it."""
+
+    __slots__ = ("family", "key", "set", "value")
+
+    def __init__(
+        self, family: str, name: str, key: list[tuple[str, bytes]], value: list[tuple[str, bytes]] | None = None
+    ) -> None:
+        self.family = family
+        self.set = name
+        self.key = key
+        self.value = value or []
+
+    def text(self) -> str:
+        """For nft(8)."""
+        key, value = (" . ".join(text for text, _ in parts) for parts in (self.key, self.value))
+        return f"{self.set} {{ {key} : {value} }}" if value else f"{self.set} {{ {key} }}"
+
+    def element(self, table: str) -> nft.Element:
+        """For the kernel: each part begins at a multiple of four bytes."""
+        key, value = (b"".join(data + bytes(-len(data) % 4) for _, data in parts) for parts in (self.key, self.value))
+        return nft.Element(self.family, table, self.set, key, value)
+
+
+def _link(name: str) -> tuple[str, bytes]:
+    return f'"{name}"', name.encode().ljust(16, b"\0")
+
+
+def _mac(text: str) -> tuple[str, bytes]:
+    return text, bytes.fromhex(text.replace(":", ""))
+
+
+def _address(text: str) -> tuple[str, bytes]:
+    return text, packed(text)
+
+
+def _protocol(name: str) -> tuple[str, bytes]:
+    return name, bytes([_PROTOCOLS[name]])
+
+
+def _port(number: int) -> tuple[str, bytes]:
+    return str(number), number.to_bytes(2, "big")
 
 
 def table(root: Root) -> str:
@@ -140,9 +189,7 @@ def whole(
     lines += [_INET.format(table=name), _BRIDGE.format(table=name, root=root.id)]
     for network in networks:
         lines += _of_network(root, network, "add")
-    for endpoint in endpoints:
-        lines += _of_endpoint(name, endpoint)
-    lines += _of_ports(name, published)
+    lines += [f"add element {one.family} {name} {one.text()}" for one in members(endpoints, published)]
     return "\n".join(lines) + "\n"
 
 
@@ -163,17 +210,10 @@ def without_network(root: Root, network: Network) -> str:
     return "\n".join(lines) + "\n"
 
 
-def of_container(root: Root, endpoints: list[dict[str, Any]], published: list[Publication]) -> str:
-    """A script that adds a container's part."""
+def change(root: Root, removed: Iterable[Member], added: Iterable[Member]) -> bytes:
+    """A transaction for `nft.commit` that takes members away, whether they are there or not, and adds others."""
     name = table(root)
-    lines = [line for endpoint in endpoints for line in _of_endpoint(name, endpoint)]
-    return "\n".join([*lines, *_of_ports(name, published)]) + "\n"
-
-
-def without_container(root: Root, endpoints: list[dict[str, Any]], published: list[Publication]) -> str:
-    """A script that takes a container's part away; what is not there is added first, so that nothing can be missing."""
-    adding = of_container(root, endpoints, published)
-    return adding + adding.replace("add element", "delete element")
+    return nft.transaction([one.element(name) for one in removed], [one.element(name) for one in added])
 
 
 def _of_network(root: Root, network: Network, verb: str) -> list[str]:
@@ -191,23 +231,17 @@ def _of_network(root: Root, network: Network, verb: str) -> list[str]:
     return lines
 
 
-def _of_endpoint(name: str, endpoint: dict[str, Any]) -> list[str]:
-    if not endpoint["outer"]:
-        return []
-    port = f'"{endpoint["outer"]}"'
-    lines = [f"add element bridge {name} macs {{ {port} . {endpoint['mac']} }}"]
+def members(endpoints: Iterable[dict[str, Any]], published: Iterable[Publication]) -> list[Member]:
+    """A container's part of the rules: by its endpoints, and by what it publishes."""
+    found = [member for endpoint in endpoints if endpoint["outer"] for member in _of_endpoint(endpoint)]
+    return found + [one.member() for one in published if one.target]
+
+
+def _of_endpoint(endpoint: dict[str, Any]) -> Iterator[Member]:
+    port = _link(endpoint["outer"])
+    yield Member("bridge", "macs", [port, _mac(endpoint["mac"])])
     if endpoint["address"]:
-        lines.append(f"add element bridge {name} owners4 {{ {port} . {endpoint['address']} }}")
+        yield Member("bridge", "owners4", [port, _address(endpoint["address"])])
     for address in endpoint["addresses6"]:
-        lines.append(f"add element bridge {name} owners6 {{ {port} . {address} }}")
-        lines.append(f"add element bridge {name} targets6 {{ {port} . 0x{packed(address).hex()} }}")
-    return lines
-
-
-def _of_ports(name: str, published: Iterable[Publication]) -> list[str]:
-    lines = []
-    for one in published:
-        if one.target:
-            kind, key, value = one.element()
-            lines.append(f"add element inet {name} {kind} {{ {key} : {value} }}")
-    return lines
+        yield Member("bridge", "owners6", [port, _address(address)])
+        yield Member("bridge", "targets6", [port, (f"0x{packed(address).hex()}", packed(address))])

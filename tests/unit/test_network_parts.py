@@ -85,9 +85,9 @@ def test_what_is_no_subnet_is_refused(text: str) -> None:
 
 def test_a_publication_is_an_element_of_the_map_for_its_address() -> None:
     everywhere = Publication("tcp", "0.0.0.0", 8080, "172.17.0.2", 80)
-    assert everywhere.element() == ("any4", "tcp . 8080", "172.17.0.2 . 80")
+    assert everywhere.member().text() == "any4 { tcp . 8080 : 172.17.0.2 . 80 }"
     here = Publication("udp", "::1", 8080, "fd00::2", 80)
-    assert here.element() == ("one6", "::1 . udp . 8080", "fd00::2 . 80")
+    assert here.member().text() == "one6 { ::1 . udp . 8080 : fd00::2 . 80 }"
 
 
 def test_ports_are_grouped_as_docker_groups_them() -> None:

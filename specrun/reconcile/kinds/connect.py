@@ -74,9 +74,10 @@ def facts(view: View, container: Container) -> tuple[dict[str, Fact], dict[str, 
             publication = rules.Publication(**one)
             if publication.target:
                 name = f"ports.{one['address']}:{one['port']}/{one['protocol']}"
-                element = publication.element()
-                found[name] = Fact(element[2] if element in _elements(view) else None, f"{table}, map {element[0]}")
-                made[name] = element[2]
+                member = publication.member()
+                leads = f"{publication.target} . {publication.inner}"
+                found[name] = Fact(leads if member.text() in _elements(view) else None, f"{table}, map {member.set}")
+                made[name] = leads
     return found, made
 
 
@@ -87,22 +88,21 @@ def rules_are_ours(view: View) -> bool:
     return bool(view.seen["rules"])
 
 
-def _elements(view: View) -> set[tuple[str, str, str]]:
-    """Map, key and value of all published ports of the root, as the kernel has them."""
+def _elements(view: View) -> set[str]:
+    """The members of maps that publish the root's ports, as the kernel has them."""
     if "elements" not in view.seen:
         command = ["nft", "-j", "list", "table", "inet", rules.table(view.root)]
         done = subprocess.run(command, capture_output=True, check=False)
         view.seen["elements"] = set(_parsed(json.loads(done.stdout))) if done.returncode == 0 else set()
-    elements: set[tuple[str, str, str]] = view.seen["elements"]
+    elements: set[str] = view.seen["elements"]
     return elements
 
 
-def _parsed(document: dict[str, Any]) -> list[tuple[str, str, str]]:
-    found = []
-    for item in document["nftables"]:
-        for key, value in (item.get("map") or {}).get("elem") or []:
-            found.append((item["map"]["name"], _joined(key), _joined(value)))
-    return found
+def _parsed(document: dict[str, Any]) -> list[str]:
+    maps = [item["map"] for item in document["nftables"] if "map" in item]
+    return [
+        f"{one['name']} {{ {_joined(key)} : {_joined(value)} }}" for one in maps for key, value in one.get("elem") or []
+    ]
 
 
 def _joined(value: Any) -> str:
