@@ -41,15 +41,19 @@ _TAGS_ROUTE = re.compile("(.+)/tags/list")
 
 
 class Reply:
-    """What is answered: a short body, or a file."""
+    """What is answered: a short body, a file, or what comes little by little (with its Content-Length)."""
 
-    __slots__ = ("body", "file", "headers", "status")
+    __slots__ = ("body", "file", "headers", "status", "stream")
 
-    def __init__(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", file: str = "") -> None:
+    def __init__(
+        self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", *, file: str = "",
+        stream: AsyncIterator[bytes] | None = None,
+    ) -> None:  # fmt: skip
         self.status = status
         self.headers = headers or {}
         self.body = body
         self.file = file
+        self.stream = stream
 
 
 class Asked:
@@ -84,11 +88,17 @@ class Asked:
 class Policy:
     """What the server lets itself be asked for."""
 
-    __slots__ = ("allow_delete", "read_only", "warning")
+    __slots__ = ("allow_delete", "mount", "read_only", "warning")
 
-    def __init__(self, *, allow_delete: bool = True, read_only: bool = False, warning: str = "") -> None:
+    MOUNTS = ("any", "named", "none")
+
+    def __init__(
+        self, *, allow_delete: bool = True, read_only: bool = False, warning: str = "", mount: str = "any"
+    ) -> None:
         self.allow_delete = allow_delete
         self.read_only = read_only
+        self.mount = mount
+        """Where a blob may be mounted from: any repository that its pusher may pull from, the named one, or none."""
         self.warning = warning
         """Shown by clients to whoever pulls or pushes."""
 
@@ -109,7 +119,7 @@ class Registry:
             asked.route = "base"
             _only(asked, "GET", "HEAD")
             await self.enter(asked, [])
-            return _document({})
+            return document({})
         if not path.startswith("/v2/"):
             raise ProtocolError("UNSUPPORTED", "there is nothing here; the registry is at /v2/", status=404)
         rest = path.removeprefix("/v2/")
@@ -136,7 +146,8 @@ class Registry:
             return ""
         return await asyncio.to_thread(self.gate.enter, asked.headers, wanted)
 
-    def _check_writable(self, *, delete: bool = False) -> None:
+    def check_writable(self, *, delete: bool = False) -> None:
+        """Raises ProtocolError when nothing may be pushed, or deleted."""
         if self.policy.read_only:
             raise ProtocolError("UNSUPPORTED", "this registry is read-only")
         if delete and not self.policy.allow_delete:
@@ -149,21 +160,29 @@ class Registry:
         await self.enter(asked, [("*", "*")])
         names = await asyncio.to_thread(lambda: list(self.storage.repositories()))
         page, headers = _page(asked, names)
-        return _document({"repositories": page}, headers)
+        return document({"repositories": page}, headers)
 
     async def _tags(self, asked: Asked, name: str) -> Reply:
         _only(asked, "GET", "HEAD")
         await self.enter(asked, [(name, "pull")])
+        return await self.get_tags(asked, name)
+
+    async def get_tags(self, asked: Asked, name: str) -> Reply:
+        """The tags of a repository."""
         if not self.storage.exists(name):
             raise ProtocolError("NAME_UNKNOWN", detail={"name": name})
         page, headers = _page(asked, self.storage.tags(name))
-        return _document({"name": name, "tags": page}, headers)
+        return document({"name": name, "tags": page}, headers)
 
     async def _referrers(self, asked: Asked, name: str, digest: str) -> Reply:
         _only(asked, "GET", "HEAD")
         await self.enter(asked, [(name, "pull")])
         if not is_digest(digest):
             raise ProtocolError("DIGEST_INVALID", "not a digest", detail={"digest": digest[:140]})
+        return await self.get_referrers(asked, name, digest)
+
+    async def get_referrers(self, asked: Asked, name: str, digest: str) -> Reply:
+        """What has this manifest for its subject."""
         found = await asyncio.to_thread(self.storage.referrers, name, digest)
         headers = {}
         if kind := asked.first("artifactType"):
@@ -185,21 +204,22 @@ class Registry:
             raise ProtocolError("TAG_INVALID", detail={"tag": reference[:140]})
         if asked.method in ("GET", "HEAD"):
             await self.enter(asked, [(name, "pull")])
-            return await self._get_manifest(asked, name, reference)
+            return await self.get_manifest(asked, name, reference)
         if asked.method == "PUT":
             await self.enter(asked, [(name, "pull"), (name, "push")])
-            self._check_writable()
+            self.check_writable()
             return await self._put_manifest(asked, name, reference)
         if asked.method == "DELETE":
             await self.enter(asked, [(name, "delete")])
-            self._check_writable(delete=True)
+            self.check_writable(delete=True)
             remove = self.storage.delete_manifest if ":" in reference else self.storage.delete_tag
             if not await asyncio.to_thread(remove, name, reference):
                 raise ProtocolError("MANIFEST_UNKNOWN", detail={"reference": reference})
             return Reply(202)
         raise _wrong_method(asked, "GET", "HEAD", "PUT", "DELETE")
 
-    async def _get_manifest(self, asked: Asked, name: str, reference: str) -> Reply:
+    async def get_manifest(self, asked: Asked, name: str, reference: str) -> Reply:
+        """One manifest."""
         digest = self.storage.resolve(name, reference)
         found = self.storage.manifest(name, digest) if digest else None
         if digest is None or found is None:
@@ -246,18 +266,20 @@ class Registry:
             raise ProtocolError("DIGEST_INVALID", "not a digest", detail={"digest": digest[:140]})
         if asked.method in ("GET", "HEAD"):
             await self.enter(asked, [(name, "pull")])
-            if not self.storage.has_blob(name, digest, keep=asked.method == "HEAD"):
-                raise ProtocolError("BLOB_UNKNOWN", detail={"digest": digest})
-            headers = {"Content-Type": "application/octet-stream", "Docker-Content-Digest": digest}
-            headers |= {"ETag": f'"{digest}"', "Accept-Ranges": "bytes", "Cache-Control": "max-age=31536000"}
-            return Reply(200, headers, file=self.storage.blob_path(digest))
+            return await self.get_blob(asked, name, digest)
         if asked.method == "DELETE":
             await self.enter(asked, [(name, "delete")])
-            self._check_writable(delete=True)
+            self.check_writable(delete=True)
             if not await asyncio.to_thread(self.storage.delete_blob, name, digest):
                 raise ProtocolError("BLOB_UNKNOWN", detail={"digest": digest})
             return Reply(202)
         raise _wrong_method(asked, "GET", "HEAD", "DELETE")
+
+    async def get_blob(self, asked: Asked, name: str, digest: str) -> Reply:
+        """One blob; a client that asks whether it is there is about to name it."""
+        if not self.storage.has_blob(name, digest, keep=asked.method == "HEAD"):
+            raise ProtocolError("BLOB_UNKNOWN", detail={"digest": digest})
+        return Reply(200, blob_headers(digest), file=self.storage.blob_path(digest))
 
     # -- uploads ----------------------------------------------------------------------------------------------------
 
@@ -268,7 +290,7 @@ class Registry:
         elif asked.method != "POST":
             raise _wrong_method(asked, "POST")
         await self.enter(asked, [(name, "pull"), (name, "push")])
-        self._check_writable(delete=asked.method == "DELETE")
+        self.check_writable(delete=asked.method == "DELETE")
         if not identity:
             return await self._start_upload(asked, name)
         if not is_session(identity):
@@ -281,10 +303,10 @@ class Registry:
         upload = self.sessions.open(name, identity)
         try:
             if asked.method == "DELETE":
-                await asyncio.to_thread(_unlink, upload.path)
+                await asyncio.to_thread(upload.discard)
                 return Reply(204)
             _check_range(asked, upload.size)
-            await upload.append(asked.body)
+            await upload.append(asked.body, asked.length)
             if asked.method == "PATCH":
                 return Reply(202, _progress(name, identity, upload.size))
             digest = asked.first("digest")
@@ -310,16 +332,18 @@ class Registry:
             return Reply(202, _progress(name, identity, 0))
         upload = self.sessions.open(name, identity)
         try:
-            await upload.append(asked.body)
+            await upload.append(asked.body, asked.length)
             await upload.finish(digest)
             return _created(name, digest)
         finally:
-            await asyncio.to_thread(_unlink, upload.path)
+            await asyncio.to_thread(upload.discard)
             self.sessions.close(upload)
 
     async def _mount(self, asked: Asked, name: str, digest: str) -> bool:
         """Whether the blob is now in the repository, from one that the asker may pull from."""
         source = asked.first("from")
+        if self.policy.mount == "none" or (self.policy.mount == "named" and source is None):
+            return False
         if source is not None and is_repository(source):
             return await self._may_pull(asked, source) and await asyncio.to_thread(
                 self.storage.mount, name, digest, source
@@ -339,6 +363,17 @@ class Registry:
         return True
 
 
+def blob_headers(digest: str) -> dict[str, str]:
+    """What is said of every blob. It never changes."""
+    return {
+        "Content-Type": "application/octet-stream",
+        "Docker-Content-Digest": digest,
+        "ETag": f'"{digest}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "max-age=31536000",
+    }
+
+
 def _name(text: str) -> str:
     if not is_repository(text):
         raise ProtocolError("NAME_INVALID", detail={"name": text[:280]})
@@ -354,8 +389,9 @@ def _wrong_method(asked: Asked, *methods: str) -> ProtocolError:
     return ProtocolError("UNSUPPORTED", f"expected {', '.join(methods)}", detail={"method": asked.method[:20]})
 
 
-def _document(document: dict[str, Any], headers: dict[str, str] | None = None) -> Reply:
-    return Reply(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(document).encode())
+def document(content: dict[str, Any], headers: dict[str, str] | None = None) -> Reply:
+    """JSON."""
+    return Reply(200, {"Content-Type": "application/json", **(headers or {})}, json.dumps(content).encode())
 
 
 def _page(asked: Asked, names: list[str], most: int = MAX_PAGE) -> tuple[list[str], dict[str, str]]:
@@ -407,9 +443,3 @@ async def _read(asked: Asked, most: int) -> bytes:
         if len(data) > most:
             raise ProtocolError("SIZE_INVALID", f"more than {most} bytes", status=413)
     return bytes(data)
-
-
-def _unlink(path: str) -> None:
-    from specrun.files import discard
-
-    discard(path)

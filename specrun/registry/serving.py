@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 IDLE = 60.0
 """Seconds without a byte after which a body, or a connection that asks nothing, is given up."""
+LEAST = 16 << 10
+"""Bytes of a body that must come in IDLE seconds. What has come of an upload is kept, so that its client can go on."""
 STOP = 30.0
 """Seconds that requests have to end after SIGTERM."""
 
@@ -57,12 +61,15 @@ class Listener:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        _allow_many_files()
         try:
             server = await loop.create_server(self._connection, host, port, ssl=self.tls, backlog=512)
         except OSError as error:
             raise SpecrunError(
                 f"cannot listen on {host}:{port}: {error.strerror}", hint="another address: --listen HOST:PORT"
             ) from error
+        for listening in server.sockets:  # whoever reads nothing of an answer for so long is cut off
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.idle * 1000))
         address = server.sockets[0].getsockname()
         scheme = "https" if self.tls else "http"
         ready(f"{scheme}://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
@@ -100,6 +107,8 @@ class Listener:
             response = _response(request, reply)
             response.headers["Server"] = "specrun"
             await response.prepare(request)
+            if reply.stream and request.method != "HEAD":
+                await _send(request, response, reply.stream)
             await response.write_eof()
         finally:
             self._open[request.protocol] = time.monotonic()
@@ -138,9 +147,10 @@ class Listener:
             raise ConnectionResetError(str(error)) from error
 
     async def _body(self, request: web.BaseRequest, received: list[int]) -> AsyncIterator[bytes]:
-        """The parts of a body as they come. Raises TimeoutError, and ConnectionError when it is cut."""
+        """The parts of a body as they come. Raises TimeoutError when it is slow, ConnectionError when it is cut."""
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        least, limit = LEAST, time.monotonic() + self.idle
         try:
             while True:
                 async with asyncio.timeout(self.idle):
@@ -148,6 +158,11 @@ class Listener:
                 if not part:
                     return
                 received[0] += len(part)
+                now = time.monotonic()
+                if received[0] >= least:
+                    least, limit = received[0] + LEAST, now + self.idle
+                elif now > limit:
+                    raise TimeoutError
                 yield part
         except web.RequestPayloadError as error:
             raise ConnectionResetError(str(error)) from error
@@ -195,10 +210,30 @@ def _refusal(error: ProtocolError) -> Reply:
     return Reply(error.status, headers, error.body())
 
 
+async def _send(request: web.BaseRequest, response: web.StreamResponse, parts: AsyncIterator[bytes]) -> None:
+    """Send what comes. What can't be had to its end is cut off, so that nobody takes it for whole."""
+    try:
+        async for part in parts:
+            await response.write(part)
+    except (OSError, ProtocolError) as error:
+        if request.transport:
+            request.transport.abort()
+        raise ConnectionResetError(str(error)) from error
+
+
+def _allow_many_files() -> None:
+    """Each connection is a descriptor, and takes another for the file that it is sent."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _response(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     headers = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff", **reply.headers}
     if reply.file:
         return _File(reply.file, headers=headers, chunk_size=1 << 18)
+    if reply.stream:
+        return web.StreamResponse(status=reply.status, headers=headers)
     return web.Response(status=reply.status, headers=headers, body=reply.body)
 
 

@@ -1,5 +1,7 @@
 """What a registry keeps, on plain files. Whatever was acknowledged is on the disk, whole, under its own digest.
 
+    cache-of                                            the registry that this is a cache of, if it is one
+    swept                                               garbage was last collected at the time of this file
     blobs/<algorithm>/<two digits>/<digits>             content, shared by all repositories
     repositories/<name>/_blobs/<algorithm>/<digits>     this repository has the blob
     repositories/<name>/_manifests/<algorithm>/<digits> ... the manifest; the text is its media type
@@ -21,8 +23,10 @@ import shutil
 import time
 from contextlib import contextmanager
 
-from specrun.files import discard, locked, sync_directory
+from specrun.errors import SpecrunError
+from specrun.files import discard, locked, sync_directory, write_atomic
 from specrun.registry.protocol import InvalidDocument, Manifest, ProtocolError, is_repository
+from specrun.registry.quota import Quota
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,15 +40,40 @@ class Storage:
     """One folder of images."""
 
     def __init__(self, folder: str, *, quota: int = 0) -> None:
+        """`quota` is the bytes that content and uploads may take; 0 for as many as the disk has."""
         self.folder = os.path.abspath(folder)
-        self.quota = quota
-        """Bytes that the blobs may take; 0 for as many as the disk has."""
         for name in ("blobs", "repositories"):
             os.makedirs(f"{self.folder}/{name}", mode=0o700, exist_ok=True)
-        self.used = self._measure() if quota else 0
+        self.quota = Quota(quota, f"{self.folder}/swept", self._measure)
+
+    @property
+    def cache_of(self) -> str:
+        """The registry that this is a cache of; "" for a registry of its own."""
+        try:
+            with open(f"{self.folder}/cache-of", encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def become_cache(self, upstream: str) -> None:
+        """Raises SpecrunError when something else is in the folder."""
+        known = self.cache_of
+        if known == upstream:
+            return
+        if known or next(self.repositories(), ""):
+            what = f"a cache of {known}" if known else "a registry of its own"
+            raise SpecrunError(
+                f"{self.folder} is {what}, not a cache of {upstream}", hint="give another folder with --storage"
+            )
+        write_atomic(f"{self.folder}/cache-of", upstream.encode())
 
     def _measure(self) -> int:
-        return sum(os.stat(path).st_size for _, path in self.blobs())
+        paths = [path for _, path in self.blobs()]
+        return sum(map(_size, [*paths, *self.stale_uploads(0)]))
+
+    def swept(self) -> None:
+        """Tell a server that content has been removed."""
+        write_atomic(f"{self.folder}/swept", b"")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -90,17 +119,17 @@ class Storage:
         return os.stat(self.blob_path(digest)).st_size
 
     def commit(self, name: str, draft: str, digest: str) -> None:
-        """Let the verified and synced file `draft` be the blob `digest` of the repository. Durable on return."""
+        """Let the verified and synced file `draft` be the blob `digest` of the repository. Durable on return.
+
+        Its bytes have been taken from the quota.
+        """
         with self.writing():
             target = self.blob_path(digest)
-            size = os.stat(draft).st_size
-            known = os.path.exists(target)
-            if self.quota and not known and self.used + size > self.quota:
-                raise ProtocolError("DENIED", f"the quota of {self.quota} bytes is used up")
+            before = _size(target)
             self._folder(os.path.dirname(target))
             os.rename(draft, target)  # a damaged blob is mended by this
             sync_directory(os.path.dirname(target))
-            self.used += 0 if known else size
+            self.quota.give(before)
             self._touch(self._link(name, "blobs", digest))
 
     def mount(self, name: str, digest: str, source: str) -> bool:
@@ -110,6 +139,35 @@ class Storage:
                 return False
             self._touch(self._link(name, "blobs", digest))
             return True
+
+    def link(self, name: str, digest: str) -> bool:
+        """Let the repository have content that is there; whether it is."""
+        with self.writing():
+            if not os.path.exists(self.blob_path(digest)):
+                return False
+            self._touch(self._link(name, "blobs", digest))
+            return True
+
+    def use(self, digest: str) -> None:
+        """Somebody has asked for the content: it goes later than what nobody asks for."""
+        try:
+            os.utime(self.blob_path(digest))
+        except OSError:
+            pass
+
+    def evict(self, need: int) -> None:
+        """Remove what nobody has asked for the longest, until `need` bytes may be taken. Raises ProtocolError."""
+        with self.sweeping():
+            paths = [path for _, path in self.blobs()]
+            for path in sorted(paths, key=lambda path: os.stat(path).st_mtime_ns):
+                try:
+                    self.quota.check(need)
+                    return
+                except ProtocolError:
+                    size = _size(path)
+                    discard(path)
+                    self.quota.give(size)
+            self.quota.check(need)
 
     def holders(self, digest: str) -> Iterator[str]:
         """The repositories that have a blob."""
@@ -149,24 +207,30 @@ class Storage:
         """
         with self.writing():
             self._check_parts(name, manifest)
-            target = self.blob_path(digest)
-            if not os.path.exists(target):
-                if self.quota and self.used + len(manifest.raw) > self.quota:
-                    raise ProtocolError("DENIED", f"the quota of {self.quota} bytes is used up")
-                self._folder(os.path.dirname(target))
-                _write(target, manifest.raw)
-                self.used += len(manifest.raw)
-            if manifest.subject:
-                path = f"{self._referrers(name, manifest.subject.digest)}/{digest.replace(':', '-')}"
-                self._folder(os.path.dirname(path))
-                _write(path, json.dumps(manifest.descriptor(digest)).encode())
-            link = self._link(name, "manifests", digest)
-            self._folder(os.path.dirname(link))
-            _write(link, manifest.media_type.encode())
-            for tag in tags:
-                path = f"{self._repository(name)}/_tags/{tag}"
-                self._folder(os.path.dirname(path))
-                _write(path, digest.encode())
+            self._keep(name, digest, manifest, tags)
+
+    def keep_manifest(self, name: str, digest: str, manifest: Manifest, tags: list[str]) -> None:
+        """The same for a cache, where the parts come when they are asked for. Raises ProtocolError DENIED."""
+        with self.writing():
+            self._keep(name, digest, manifest, tags)
+
+    def _keep(self, name: str, digest: str, manifest: Manifest, tags: list[str]) -> None:
+        target = self.blob_path(digest)
+        if not os.path.exists(target):
+            self.quota.take(len(manifest.raw))
+            self._folder(os.path.dirname(target))
+            _write(target, manifest.raw)
+        if manifest.subject:
+            path = f"{self._referrers(name, manifest.subject.digest)}/{digest.replace(':', '-')}"
+            self._folder(os.path.dirname(path))
+            _write(path, json.dumps(manifest.descriptor(digest)).encode())
+        link = self._link(name, "manifests", digest)
+        self._folder(os.path.dirname(link))
+        _write(link, manifest.media_type.encode())
+        for tag in tags:
+            path = f"{self._repository(name)}/_tags/{tag}"
+            self._folder(os.path.dirname(path))
+            _write(path, digest.encode())
 
     def _check_parts(self, name: str, manifest: Manifest) -> None:
         for part in manifest.children:
@@ -259,10 +323,15 @@ class Storage:
 
     def link_age(self, name: str, kind: str, digest: str) -> float:
         """Seconds since the link was made or asked for; 0 when it is gone."""
-        try:
-            return max(0.0, time.time() - os.stat(self._link(name, kind, digest)).st_mtime)
-        except FileNotFoundError:
-            return 0.0
+        return _age(self._link(name, kind, digest))
+
+    def tag_age(self, name: str, tag: str) -> float:
+        """Seconds since it was made sure what the tag stands for."""
+        return _age(f"{self._repository(name)}/_tags/{tag}")
+
+    def renew_tag(self, name: str, tag: str) -> None:
+        """It has just been made sure what the tag stands for."""
+        os.utime(f"{self._repository(name)}/_tags/{tag}")
 
     # -- uploads ----------------------------------------------------------------------------------------------------
 
@@ -340,6 +409,22 @@ def hash_file(path: str, algorithm: str) -> str:
         while chunk := file.read(_CHUNK):
             state.update(chunk)
     return f"{algorithm}:{state.hexdigest()}"
+
+
+def _age(path: str) -> float:
+    """Seconds since a file was made or touched; 0 when it is gone."""
+    try:
+        return max(0.0, time.time() - os.stat(path).st_mtime)
+    except FileNotFoundError:
+        return 0.0
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; 0 when it is gone."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write(path: str, data: bytes) -> None:

@@ -57,6 +57,7 @@ def collect(
         if not dry_run:
             for draft in list(drafts(storage)):
                 discard(draft)
+            storage.swept()
     return swept
 
 
@@ -139,26 +140,29 @@ def examine(storage: Storage) -> Iterator[str]:
             yield f"blob {digest} is damaged"
     for name in storage.repositories():
         for digest in storage.digests(name, "blobs"):
-            if not os.path.exists(storage.blob_path(digest)):
+            if not os.path.exists(storage.blob_path(digest)) and not storage.cache_of:
                 yield f"{name}: blob {digest} is missing"
         for digest in storage.digests(name, "manifests"):
             yield from _examine_manifest(storage, name, digest)
         for tag in storage.tags(name):
             target = storage.resolve(name, tag)
-            if target is None or storage.resolve(name, target) is None:
+            if target is None or (storage.resolve(name, target) is None and not storage.cache_of):
                 yield f"{name}:{tag} stands for {target or 'nothing'}, which is missing"
 
 
 def _examine_manifest(storage: Storage, name: str, digest: str) -> Iterator[str]:
     found = storage.manifest(name, digest)
     if found is None:
-        yield f"{name}: manifest {digest} is missing"
+        if not storage.cache_of:
+            yield f"{name}: manifest {digest} is missing"
         return
     try:
         manifest = Manifest(found[1], found[0])
     except InvalidDocument as error:
         yield f"{name}: manifest {digest} can't be read: {error.message}"
         return
+    if storage.cache_of:
+        return  # it has what somebody has asked for
     for part in [*manifest.layers, *([manifest.config] if manifest.config else [])]:
         if not part.foreign and not storage.has_blob(name, part.digest):
             yield f"{name}: manifest {digest} needs blob {part.digest}, which is missing"

@@ -37,8 +37,19 @@ class Upload:
         self._state: Any = hashlib.sha256() if size == 0 else None
         """The digest so far; None when it must be read again from the file, after a restart."""
 
-    async def append(self, parts: AsyncIterator[bytes]) -> None:
-        """Add what comes, as far as it comes. Raises what `parts` raises, and ProtocolError over the quota."""
+    async def append(self, parts: AsyncIterator[bytes], length: int | None) -> None:
+        """Add what comes, as far as it comes. `length` is how much that will be; None for nobody knows.
+
+        Raises what `parts` raises, and ProtocolError over the quota.
+        """
+        try:
+            self.storage.quota.check(length or 0)
+            await self._append(parts)
+        except ProtocolError:
+            await asyncio.to_thread(self.discard)
+            raise
+
+    async def _append(self, parts: AsyncIterator[bytes]) -> None:
         descriptor = await asyncio.to_thread(os.open, self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         batch: list[bytes] = []
         held = 0
@@ -50,7 +61,6 @@ class Upload:
                 if held >= _BATCH:
                     if writing:
                         await writing
-                    self._check_quota(held)
                     writing = asyncio.ensure_future(asyncio.to_thread(self._write, descriptor, batch))
                     batch, held = [], 0
         finally:
@@ -61,23 +71,26 @@ class Upload:
                     await asyncio.to_thread(self._write, descriptor, batch)
             finally:
                 os.close(descriptor)
-        self._check_quota(0)
 
     def _write(self, descriptor: int, batch: list[bytes]) -> None:
         data = b"".join(batch)
-        if self._state is not None:
-            self._state.update(data)
+        self.storage.quota.take(len(data))
         view = memoryview(data)
-        while view:
-            written = os.write(descriptor, view)
-            self.size += written
-            view = view[written:]
+        try:
+            while view:
+                written = os.write(descriptor, view)
+                if self._state is not None:
+                    self._state.update(view[:written])
+                self.size += written
+                view = view[written:]
+        finally:
+            self.storage.quota.give(len(view))
 
-    def _check_quota(self, more: int) -> None:
-        quota = self.storage.quota
-        if quota and self.storage.used + self.size + more > quota:
+    def discard(self) -> None:
+        """Forget what has come."""
+        if os.path.exists(self.path):
             discard(self.path)
-            raise ProtocolError("DENIED", f"the quota of {quota} bytes is used up")
+            self.storage.quota.give(self.size)
 
     async def finish(self, digest: str) -> None:
         """Verify, sync and commit; the session is over, whatever comes of it. Raises ProtocolError."""
@@ -92,7 +105,7 @@ class Upload:
         else:
             found = hash_file(self.path, algorithm)
         if found != digest:
-            discard(self.path)
+            self.discard()
             raise ProtocolError("DIGEST_INVALID", detail={"digest": digest, "found": found})
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:

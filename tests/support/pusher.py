@@ -9,16 +9,21 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 from tests.support.host import COMMAND
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
-def start_server(storage: Path, port: int = 0) -> tuple[subprocess.Popen[str], int]:
-    """A registry on `port` (0 for any), and the port."""
-    command = [COMMAND, "registry", "serve", "-q", "--listen", f"127.0.0.1:{port}", "--storage", str(storage)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+def start_server(
+    storage: Path, port: int = 0, *options: str, log: IO[bytes] | None = None
+) -> tuple[subprocess.Popen[str], int]:
+    """A registry on `port` (0 for any), and the port; its access log goes to `log`."""
+    command = [COMMAND, "registry", "serve", "--listen", f"127.0.0.1:{port}", "--storage", str(storage), *options]
+    if log is None:
+        command.append("-q")
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     return process, int(process.stdout.readline().rstrip().rpartition(":")[2])
 
@@ -49,6 +54,23 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def put_blob(port: int, name: str, data: bytes) -> tuple[int, bytes]:
+    """In one request, or in two for a registry that wants it so."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", f"/v2/{name}/blobs/uploads/?digest={digest_of(data)}", data)
+        answer = connection.getresponse()
+        if answer.status == 202:
+            answer.read()
+            location = answer.getheader("Location") or ""
+            joint = "&" if "?" in location else "?"
+            connection.request("PUT", f"{location}{joint}digest={digest_of(data)}", data)
+            answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
 class Pusher:
     """Pushes to one repository until a moment; cuts are borne."""
 
@@ -63,14 +85,15 @@ class Pusher:
     def run(self, until: float) -> None:
         while time.monotonic() < until:
             try:
-                self._push(f"{self.mark}-{len(self.acknowledged)}")
+                self.push(f"{self.mark}-{len(self.acknowledged)}")
             except (OSError, http.client.HTTPException):
                 time.sleep(0.02)
 
-    def _push(self, tag: str) -> None:
+    def push(self, tag: str) -> None:
+        """Push one image."""
         layer, config = os.urandom(100_000), json.dumps({"tag": tag}).encode()
         for blob in (layer, config):
-            status, answer = ask(self.port, "POST", f"/v2/{self.name}/blobs/uploads/?digest={digest_of(blob)}", blob)
+            status, answer = put_blob(self.port, self.name, blob)
             if status != 201:
                 self.refusals.append((status, answer))
                 return

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from specrun.cli.options import Command, Option
-from specrun.errors import UsageError
+from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from specrun.cli.context import Context
+    from specrun.cli.options import Parsed
+    from specrun.registry.gate import Gate
+    from specrun.registry.server import Registry
+    from specrun.registry.upstream import Upstream
 
 SERVE = Command(
     "registry serve",
@@ -16,9 +22,15 @@ SERVE = Command(
     [
         Option("--htpasswd", "value", "Users and their bcrypt hashes, as `htpasswd -B` writes them", "file"),
         Option("--listen", "value", "Address (default 127.0.0.1:5000)", "host:port"),
+        Option("--mount", "value", "Where blobs may be mounted from: any (default), named or none", "string"),
         Option("--no-delete", "flag", "Delete nothing"),
+        Option("--proxy", "value", "Be a pull-through cache of this registry", "url"),
+        Option("--proxy-insecure", "flag", "Do not verify the certificate of that registry"),
+        Option("--proxy-password", "value", "The password there (default: what specrun login has kept)", "file"),
+        Option("--proxy-ttl", "number", "Ask what a tag stands for after so many seconds (default 60)", "seconds"),
+        Option("--proxy-user", "value", "Who the cache is there"),
         Option("-q --quiet", "flag", "No access log"),
-        Option("--quota", "number", "Bytes that the blobs may take"),
+        Option("--quota", "value", "How much it may hold", "bytes"),
         Option("--read-only", "flag", "Take nothing"),
         Option("--storage", "value", "Folder (default: registry in the state folder)", "folder"),
         Option("--tls-cert", "value", "Certificate (PEM)", "file"),
@@ -32,6 +44,7 @@ SERVE = Command(
     examples=[
         "registry serve",
         "registry serve --listen 0.0.0.0:5000 --tls-cert c.pem --tls-key k.pem",
+        "registry serve --proxy docker.io --quota 20g",
     ],
 )
 GC = Command(
@@ -60,10 +73,7 @@ def serve(arguments: list[str], context: Context) -> int:
     """Serve; the address is printed when it is ready."""
     import asyncio
 
-    from specrun.registry.gate import Htpasswd, Open, Tokens
-    from specrun.registry.server import Policy, Registry
     from specrun.registry.serving import Listener, tls_context, to_stderr
-    from specrun.registry.storage import Storage
 
     options = SERVE.parse(arguments)
     SERVE.require(options, 0, 0)
@@ -71,21 +81,78 @@ def serve(arguments: list[str], context: Context) -> int:
     if bool(options.tls_cert) != bool(options.tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
     tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
-    storage = Storage(options.storage or f"{context.root().path}/registry", quota=options.quota or 0)
+    make = _routes(options, options.storage or f"{context.root().path}/registry")
+
+    async def run() -> None:
+        listener = Listener(make(), log=None if options.quiet else to_stderr, tls=tls)
+        await listener.run(host, port, lambda address: context.out(f"listening on {address}\n"))
+
+    asyncio.run(run())
+    return 0
+
+
+def _routes(options: Parsed, folder: str) -> Callable[[], Registry]:
+    """What is served, to be made in the server's loop. Raises UsageError, and SpecrunError for files that are wrong."""
+    from specrun.registry.cache import TTL, Cache
+    from specrun.registry.server import Policy, Registry
+    from specrun.registry.storage import Storage
+
+    if options.mount not in ("", *Policy.MOUNTS):
+        raise UsageError(f"--mount {options.mount}: expected {', '.join(Policy.MOUNTS)}")
+    policy = Policy(
+        allow_delete=not options.no_delete, read_only=options.read_only, warning=options.warning,
+        mount=options.mount or "any",
+    )  # fmt: skip
+    gate = _gate(options)
+    upstream = _upstream(options)
+    storage = Storage(folder, quota=_bytes(options.quota))
+    if upstream:
+        storage.become_cache(upstream.name)
+        ttl = TTL if options.proxy_ttl is None else float(options.proxy_ttl)
+        return lambda: Cache(storage, gate, policy, upstream, ttl)
+    if storage.cache_of:
+        raise SpecrunError(f"{folder} is a cache of {storage.cache_of}", hint="serve it with --proxy")
+    return lambda: Registry(storage, gate, policy)
+
+
+def _gate(options: Parsed) -> Gate:
+    """Who is let in."""
+    from specrun.registry.gate import Htpasswd, Open, Tokens
+
     token = (options.token_realm, options.token_service, options.token_issuer, options.token_key)
     if any(token) and not all(token):
         raise UsageError("tokens need --token-realm, --token-service, --token-issuer and --token-key")
     if any(token) and options.htpasswd:
         raise UsageError("--htpasswd and --token-... exclude each other")
-    gate = Tokens(*token) if all(token) else Htpasswd(options.htpasswd) if options.htpasswd else Open()
-    policy = Policy(allow_delete=not options.no_delete, read_only=options.read_only, warning=options.warning)
+    return Tokens(*token) if all(token) else Htpasswd(options.htpasswd) if options.htpasswd else Open()
 
-    async def run() -> None:
-        listener = Listener(Registry(storage, gate, policy), log=None if options.quiet else to_stderr, tls=tls)
-        await listener.run(host, port, lambda address: context.out(f"listening on {address}\n"))
 
-    asyncio.run(run())
-    return 0
+def _upstream(options: Parsed) -> Upstream | None:
+    """The registry that is behind a cache."""
+    more = [name for name in sorted(options.given) if name.startswith("proxy_")]
+    if not options.proxy:
+        if more:
+            raise UsageError(f"--{more[0].replace('_', '-')} belongs to --proxy")
+        return None
+    if bool(options.proxy_user) != bool(options.proxy_password):
+        raise UsageError("--proxy-user and --proxy-password go together")
+    login = None
+    if options.proxy_user:
+        try:
+            with open(options.proxy_password, encoding="utf-8") as file:
+                login = (options.proxy_user, file.read(4096).rstrip("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecrunError(f"cannot read the password file {options.proxy_password}: {error}") from error
+    from specrun.registry.upstream import Upstream
+
+    return Upstream(options.proxy, verify=not options.proxy_insecure, login=login)
+
+
+def _bytes(text: str) -> int:
+    """`10g`; 0 for no limit."""
+    from specrun.engine.policies import parse_size
+
+    return parse_size(text, "--quota") if text else 0
 
 
 def gc(arguments: list[str], context: Context) -> int:
