@@ -1,4 +1,4 @@
-"""Starting a monitor: a fresh, bare interpreter from a sealed copy, so that no container can reach the host's."""
+"""Starting a monitor: a fresh, bare interpreter from a sealed file, so that no container can write to the host's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 
-from specrun_runtime import jsontext
+from specrun_runtime import jsontext, mounts
 from specrun_runtime.channel import Channel
 from specrun_runtime.constants import F_ADD_SEALS, F_SEAL_ALL
 from specrun_runtime.errors import IsolationError, StartFailed
@@ -162,10 +162,31 @@ def base_interpreter() -> str:
 
 
 def sealed_interpreter(floor: int = 20) -> int:
-    """A copy of the interpreter in memory that nobody can write to (memfd_create(2), CVE-2019-5736).
+    """The interpreter, as a file that nobody can write to, whatever their rights (CVE-2019-5736).
 
     The descriptor is close-on-exec and numbered `floor` or more.
     """
+    try:
+        sealed = _seen_through_overlay()
+    except OSError:  # overlays may not be nested as deep as this, or not be made without the host's root
+        sealed = _copied_to_memory()
+    high = fcntl.fcntl(sealed, fcntl.F_DUPFD_CLOEXEC, floor)
+    os.close(sealed)
+    return high
+
+
+def _seen_through_overlay() -> int:
+    """The file in an overlay that is attached nowhere, and has no writable layer.
+
+    Nothing is copied, and all monitors share the pages of the one file. Raises IsolationError.
+    """
+    folder, name = os.path.split(base_interpreter())
+    with mounts.new_view([folder, os.path.dirname(os.__file__)]) as view:
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=view.number)
+
+
+def _copied_to_memory() -> int:
+    """A sealed copy in memory (memfd_create(2))."""
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     try:
         memory = os.memfd_create("specrun-monitor", flags | _MFD_EXEC)
@@ -176,6 +197,4 @@ def sealed_interpreter(floor: int = 20) -> int:
         while left:
             left -= os.sendfile(memory, source.fileno(), None, left)
     fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_ALL)
-    high = fcntl.fcntl(memory, fcntl.F_DUPFD_CLOEXEC, floor)
-    os.close(memory)
-    return high
+    return memory
