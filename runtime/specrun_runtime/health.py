@@ -62,6 +62,17 @@ class Health:
         self.probe: Probe | None = None
         self._save()
 
+    def go_on(self, before: Health) -> None:
+        """Other times for the same command: what `before` has found still holds."""
+        self.began, self.status, self.failing, self.results = (
+            before.began,
+            before.status,
+            before.failing,
+            before.results,
+        )
+        self.next = before.next - before._pause() + self._pause()
+        self._save()
+
     def timeout(self) -> float:
         """Milliseconds until `tick` has something to do."""
         return max(0.0, (self.probe.deadline if self.probe else self.next) - time.monotonic()) * 1000 + 1

@@ -49,6 +49,7 @@ class Log:
         self._stamp = Stamp()
         self.error = ""
         self._open()
+        _forget(path, count)
 
     def write(self, stream: bytes, data: bytes) -> None:
         """Append what the container wrote."""
@@ -100,6 +101,16 @@ class NoLog:
 def older(path: str, number: int) -> str:
     """The name of the log file that was moved on `number` times."""
     return f"{path}.{number}" if number else path
+
+
+def _forget(path: str, count: int) -> None:
+    """Remove what was moved on when more files were kept than `count`."""
+    while True:
+        try:
+            os.unlink(older(path, count))
+        except OSError:
+            return
+        count += 1
 
 
 def encode(stamp: bytes, stream: bytes, data: bytes) -> bytes:

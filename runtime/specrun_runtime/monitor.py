@@ -27,7 +27,7 @@ from specrun_runtime.channel import Channel
 from specrun_runtime.constants import Prctl
 from specrun_runtime.errors import IsolationError, SpecError, StartFailed
 from specrun_runtime.fds import read_all, start_time, write_all
-from specrun_runtime.files import remove_tree
+from specrun_runtime.files import discard, remove_tree
 from specrun_runtime.joining import Joining
 from specrun_runtime.launch import FIRST_PRESERVED
 from specrun_runtime.spec import Process, Spec
@@ -311,6 +311,7 @@ class Supervisor:
             poll.register(output.reader, select.POLLIN)
         checks = self._health(poll)
         self.visitors = Visitors(self.directory, poll)
+        checks = self._take_orders(poll, checks)  # after the socket is there: later ones are told by it
         ended = False
         while not ended:
             for number, _ in poll.poll(checks.timeout() if checks else None):
@@ -319,8 +320,12 @@ class Supervisor:
                 elif checks and checks.heed(number):
                     continue
                 elif number in self.visitors:
-                    if words := self.visitors.heed(number):
-                        self._admit(number, words, outputs)
+                    message, sinks = self.visitors.heed(number)
+                    if message and message["event"] == "orders":
+                        checks = self._take_orders(poll, checks)
+                        self.visitors.send(number, {"event": "taken"})
+                    elif sinks:
+                        self._admit(number, sinks, outputs)
                 elif number in by_number and not by_number[number].pump(self.log):
                     poll.unregister(number)
                     os.close(number)
@@ -350,6 +355,34 @@ class Supervisor:
         if self.keep == "once" and not tty and self.feed >= 0:
             os.close(self.feed)  # the visitor has the only one now, so that its end is the input's end
             self.feed = -1
+
+    def _take_orders(self, poll: select.poll, checks: health.Health | None) -> health.Health | None:
+        """What the engine has changed while the container runs: log, health check, labels; gives the checks from now.
+
+        The first orders came with the request; there is a file only when there were others.
+        """
+        try:
+            with open(f"{self.directory}/{state.ORDERS}", "rb") as file:
+                orders = jsontext.loads(file.read())
+        except (OSError, ValueError):
+            return checks  # there were none, or the container is being removed
+        self.events["attributes"] = orders["attributes"]
+        limits = tuple(orders["log"])
+        if limits != self.log_limits:
+            self.log_limits = limits
+            self.log.close()
+            self.log = self._open_log()
+        if orders["health"] == self.check:
+            return checks
+        before, self.check = self.check, orders["health"]
+        if checks:
+            checks.stop()
+        renewed = self._health(poll)
+        if renewed is None:
+            discard(f"{self.directory}/{health.FILE}")
+        elif checks and before and before["Test"] == orders["health"]["Test"]:
+            renewed.go_on(checks)
+        return renewed
 
     def _health(self, poll: select.poll) -> health.Health | None:
         if not self.check:
@@ -408,8 +441,10 @@ class Supervisor:
             if self._is_stopped():
                 return False
             time.sleep(min(left, 0.05))
+        if not restarts.wanted(self._policy(), status, known.restarts, stopped=self._is_stopped()):
+            return False
         known.restarts += 1
-        return not self._is_stopped()
+        return True
 
     def _leave_caller(self) -> None:
         """Whoever was attached saw one life of the container; the next one has nobody, and an input only if kept."""
@@ -568,7 +603,8 @@ class Visitors:
     """Commands that attach to the container, by a socket in its folder, which only its owner can enter.
 
     A visitor sends one message with the descriptors that the outputs are to go to; it is told `attached`, with the
-    writing end of the container's input if there is one, and `exited` at the end.
+    writing end of the container's input if there is one, and `exited` at the end. Or it sends `orders` when it has
+    written others, and is told `taken`.
     """
 
     def __init__(self, directory: str, poll: select.poll) -> None:
@@ -581,18 +617,18 @@ class Visitors:
     def __contains__(self, number: int) -> bool:
         return number == self._listener.fileno() or number in self._guests
 
-    def heed(self, number: int) -> list[int]:
-        """Let somebody in, or hear what a visitor says: the descriptors that it sends."""
+    def heed(self, number: int) -> tuple[dict[str, Any] | None, list[int]]:
+        """Let somebody in, or hear what a visitor says, with the descriptors that it sends."""
         if number == self._listener.fileno():
             guest = channel.accept(self._listener)
             self._guests[guest.fileno()] = guest
             self._poll.register(guest.fileno(), select.POLLIN)
-            return []
+            return None, []
         message, descriptors = self._guests[number].receive_many(3)
         if message is None:
             self._poll.unregister(number)
             self._guests.pop(number).close()
-        return descriptors
+        return message, descriptors
 
     def send(self, number: int, message: dict[str, Any], descriptor: int = -1) -> None:
         """Tell one of them."""

@@ -29,6 +29,9 @@ STOPPED_MARK = "stopped"
 KEPT_MARK = "kept"
 """A file in the container's folder: it is being restarted by hand, so it stays although it is to be removed."""
 
+ORDERS = "orders.json"
+"""A file in the container's folder: what its monitor is to do otherwise than it was asked at its start."""
+
 TRANSITIONS = {
     CREATING: {CREATED, RUNNING, EXITED},
     CREATED: {RUNNING, EXITED, CREATED},

@@ -60,6 +60,18 @@ def write(root: Root, record: Record, directory: str, network: Network, find: Ca
     write_atomic(f"{directory}/config.json", config.encode(), durable=False)
 
 
+def renew_limits(record: Record, directory: str) -> None:
+    """Write the record's limits into the config.json of a container that runs: its restart policy starts it by that."""
+    path = f"{directory}/config.json"
+    with open(path, "rb") as file:
+        document = jsontext.loads(file.read())
+    linux = document["linux"]
+    others = {key: value for key, value in linux["resources"].items() if key not in ("memory", "cpu", "blockIO")}
+    pids = {"limit": Security(record.host_config).pids_limit()}
+    linux["resources"] = {**others, "pids": pids, **resources.runtime_resources(record.host_config)}
+    write_atomic(path, jsontext.dumps(document).encode(), durable=False)
+
+
 def configuration(
     root: Root, record: Record, directory: str, network: Network, find: Callable[[str], int]
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, mounting, names, networking, policies
+from specrun.engine import bundle, mounting, names, networking, orders
 from specrun.engine.mend import discard, mend
 from specrun.engine.process import Running
 from specrun.engine.record import Record, claim_name, event_attributes, holder_of, release_name
@@ -447,6 +447,8 @@ class Engine:
         lower = [bundle.init_layer(self.root), *self.images.lower_directories(image)]
         bundle.write(self.root, record, directory, network, self._pid_of)
         os.truncate(f"{directory}/exit", 0)
+        orders.forget(directory)
+        told = orders.of(record)
         monitor.begin(
             {
                 "action": "supervise",
@@ -454,13 +456,13 @@ class Engine:
                 "directory": directory,
                 "user": record.config["User"],
                 "groups": record.host_config.get("GroupAdd") or [],
-                "health": _check_of(record),
-                "log": _log_limits(record),
+                "health": told["health"],
+                "log": told["log"],
                 "init": bool(record.host_config.get("Init")),
                 "durable": not record.auto_remove,
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": bundle.cgroup_name(self.root, record.id),
-                "events": {"folder": self.root.events, "attributes": event_attributes(record), "id": record.id},
+                "events": {"folder": self.root.events, "attributes": told["attributes"], "id": record.id},
                 "network": network.namespace,
                 "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr, "keep": "" if stdin else _keep(record)},
                 "removal": self._removal(record) if record.auto_remove else None,
@@ -538,18 +540,6 @@ class Engine:
             raise SpecrunError(str(error)) from error
         group = bundle.cgroup_name(self.root, identity)
         return None if known.status == state.CREATING else Container(directory, record, known, group)
-
-
-def _check_of(record: Record) -> dict[str, Any] | None:
-    """The health check, if there is anything to check."""
-    check: dict[str, Any] = record.config.get("Healthcheck") or {}
-    words = check.get("Test") or ["NONE"]
-    return check if words[0] != "NONE" and len(words) > 1 else None
-
-
-def _log_limits(record: Record) -> tuple[int, int]:
-    config = record.host_config.get("LogConfig") or {}
-    return (0, 0) if config.get("Type") == "none" else policies.log_limits(config)
 
 
 def policy_name(container: Container) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import time
 
-from specrun.engine import policies, resources
+from specrun.engine import bundle, orders, policies, resources
 from specrun.engine.containers import Container, clear_mark, make_mark, policy_name
 from specrun.engine.record import claim_name, release_name
+from specrun.engine.security import Security
+from specrun.engine.settings import record_of
 from specrun.errors import Conflict, InvalidName, SpecrunError, UsageError
 from specrun.paths import NAME, is_name
 from specrun_runtime import state
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.engine.containers import Engine
+    from specrun.engine.request import ContainerRequest
 
 
 def pause(engine: Engine, container: Container) -> None:
@@ -95,6 +98,8 @@ def rename(engine: Engine, container: Container, name: str) -> None:
         container.record.name = name
         container.record.save(container.directory, durable=not container.record.auto_remove)
         release_name(engine.root, before, container.id)
+        if container.state.is_up:
+            orders.renew(container)
         engine.tell(container, "rename", oldName=f"/{before}")
 
 
@@ -117,13 +122,79 @@ def update(engine: Engine, container: Container, changes: dict[str, Any], restar
                 raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
             merged["RestartPolicy"] = policies.parse_restart(restart_policy)
         if container.state.status == state.RUNNING and changes:
-            try:
-                container.cgroup.limit(resources.runtime_resources(changes), devices=False)
-            except IsolationError as error:
-                raise SpecrunError(f"Cannot update container {container.id}: {error}") from error
+            _set_limits(container, resources.runtime_resources(changes))
         container.record.host_config = merged
-        container.record.save(container.directory, durable=not container.record.auto_remove)
+        _keep(container)
         engine.tell(container, "update")
+
+
+_RENEWABLE = {
+    "config": ("Labels", "Healthcheck", "StopSignal", "StopTimeout"),
+    "host_config": (
+        "RestartPolicy",
+        "LogConfig",
+        "Memory",
+        "MemorySwap",
+        "MemoryReservation",
+        "NanoCpus",
+        "CpuShares",
+        "CpusetCpus",
+        "PidsLimit",
+    ),
+}
+"""What of a container's record can be another one without a new process."""
+
+
+def renew(engine: Engine, container: Container, request: ContainerRequest) -> None:
+    """Let the container be what a new one of `request` would be, as far as that needs no new process.
+
+    That is its labels, health check, restart policy, log options, limits and how it is stopped. Raises SpecrunError
+    for a limit that the kernel refuses, with nothing changed, and for a monitor that does not answer.
+    """
+    request.check()
+    wanted = record_of(request, engine.images.resolve(container.image_id), container.id)
+    with engine.changing(container):
+        container.state = engine.get(container.id).state
+        limits = _limits(container.host_config, wanted.host_config)
+        if container.state.status == state.RUNNING and limits:
+            _set_limits(container, limits)
+        for part, names in _RENEWABLE.items():
+            mine, new = getattr(container.record, part), getattr(wanted, part)
+            for name in names:
+                mine.pop(name, None)
+                if name in new:
+                    mine[name] = new[name]
+        _keep(container)
+        engine.tell(container, "update")
+
+
+def _set_limits(container: Container, limits: dict[str, Any]) -> None:
+    try:
+        container.cgroup.limit(limits, devices=False)
+    except IsolationError as error:
+        raise SpecrunError(f"Cannot update container {container.id}: {error}") from error
+
+
+_NO_LIMIT = {"memory": {"limit": -1, "swap": -1, "reservation": -1}, "cpu": {"quota": -1, "shares": 1024}}
+
+
+def _limits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """`linux.resources` that lead from one HostConfig to another: what is no longer limited is set free."""
+    old, new = resources.runtime_resources(before), resources.runtime_resources(after)
+    found = {}
+    for part, free in {**_NO_LIMIT, "pids": {"limit": Security(after).pids_limit()}}.items():
+        lifted = {name: value for name, value in free.items() if name in old.get(part, {})}
+        if (wanted := {**lifted, **new.get(part, {})}) != old.get(part, {}):
+            found[part] = wanted
+    return found
+
+
+def _keep(container: Container) -> None:
+    """Write the changed record, and tell those who work by it."""
+    container.record.save(container.directory, durable=not container.record.auto_remove)
+    if container.state.is_up:
+        bundle.renew_limits(container.record, container.directory)
+        orders.renew(container)
 
 
 def restored(engine: Engine) -> list[Container]:

@@ -23,6 +23,12 @@ def parse_restart(text: str) -> dict[str, Any]:
     return {"Name": name, "MaximumRetryCount": int(count or 0)}
 
 
+def restart_text(policy: dict[str, Any]) -> str:
+    """The policy as it is asked for: `on-failure:3`."""
+    name, most = policy.get("Name") or "no", policy.get("MaximumRetryCount") or 0
+    return f"{name}:{most}" if most else name
+
+
 class Health:
     """How to find out whether a container is well. Times in seconds; 0 stands for the image's or Docker's default."""
 

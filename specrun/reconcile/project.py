@@ -15,14 +15,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.errors import Conflict, Damaged
 from specrun.files import discard, write_atomic
 from specrun.paths import Root
 
+if TYPE_CHECKING:
+    from specrun.engine.containers import Container
+
 TOKEN = "io.specrun.token"
 """The label that carries an object's token."""
+
+
+def token_of(container: Container) -> str:
+    """What it carries; "" for one that no project has made."""
+    return str((container.config.get("Labels") or {}).get(TOKEN, ""))
 
 
 @dataclass

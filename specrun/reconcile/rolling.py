@@ -14,7 +14,7 @@ from specrun.engine.containers import ContainerNotFound
 from specrun.engine.record import claim_name, release_name
 from specrun.errors import SpecrunError
 from specrun.reconcile.kinds import request
-from specrun.reconcile.project import TOKEN, Entry
+from specrun.reconcile.project import Entry, token_of
 from specrun.spec.models import ContainerSpec
 from specrun_runtime import state
 from specrun_runtime.errors import StartFailed
@@ -105,7 +105,7 @@ def _discard(task: Task, name: str) -> None:
         container = engine.get(name)
     except ContainerNotFound:
         return
-    if (container.config.get("Labels") or {}).get(TOKEN) == task.entry.token:
+    if token_of(container) == task.entry.token:
         engine.remove(container, force=True)
 
 
@@ -142,7 +142,7 @@ def sweep(view: View, entry: Entry) -> None:
             container = view.engine.get(name)
         except ContainerNotFound:
             continue
-        token = (container.config.get("Labels") or {}).get(TOKEN)
+        token = token_of(container)
         if container.name == name and token in (entry.token, *entry.earlier):
             _stop(view, container)
             view.engine.remove(container, force=True)

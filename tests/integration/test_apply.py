@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -267,3 +270,105 @@ def test_applying_again_and_again_does_nothing(host: Host, tmp_path: Path) -> No
     for _ in range(5):
         assert "nothing to change" in host.ok("apply", spec)
     assert [one["State"]["StartedAt"] for one in json.loads(host.ok("inspect", "one", "web", "after"))] == before
+
+
+SETTLED = """apiVersion: specrun/v1
+kind: Container
+metadata: {{name: web, labels: {{tier: "{tier}"}}}}
+spec:
+  image: busybox
+  network: none
+  stopTimeout: {stop}
+  command: [sh, -c, "trap 'exit 3' TERM; while :; do [ -e /loud ] && seq 300; sleep 0.1; done"]
+  restart: "{restart}"
+  resources: {{limits: {limits}}}
+  logging: {{maxSize: {size}, maxFile: {files}}}
+  healthcheck: {{test: [CMD, "{test}"], interval: {interval}, retries: 1}}
+"""
+BEFORE = {"tier": "a", "stop": "9", "restart": "no", "limits": "{memory: 64m, pids: 40}", "size": "10m", "files": "3"}
+BEFORE |= {"test": "true", "interval": "1h"}
+
+
+def _apply_in_place(host: Host, folder: Path, **changes: str) -> dict[str, Any]:
+    """Apply other settings, and see that the process is the same and nothing is left to do."""
+    before = json.loads(host.ok("inspect", "web"))[0]
+    spec = write(folder, SETTLED.format(**{**BEFORE, **changes}))
+    plan = json.loads(host.run("plan", spec, "--output", "json").stdout)
+    assert [change["action"] for change in plan["changes"]] == ["update"]
+    assert "in place" in plan["changes"][0]["reason"]
+    host.ok("apply", spec)
+    assert host.run("plan", spec).returncode == 0
+    after: dict[str, Any] = json.loads(host.ok("inspect", "web"))[0]
+    assert after["State"]["Pid"] == before["State"]["Pid"] != 0
+    assert after["State"]["StartedAt"] == before["State"]["StartedAt"]
+    return after
+
+
+def _until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_settings_change_in_place_and_are_obeyed(host: Host, tmp_path: Path) -> None:
+    host.ok("apply", write(tmp_path, SETTLED.format(**BEFORE)))
+    changes = {"tier": "b", "interval": "100ms"}
+    assert _apply_in_place(host, tmp_path, **changes)["Config"]["Labels"]["tier"] == "b"
+    _until(lambda: "healthy" in host.ok("status", str(tmp_path / "spec.yaml")))  # the interval was an hour
+    changes["test"] = "false"
+    _apply_in_place(host, tmp_path, **changes)
+    _until(lambda: "unhealthy" in host.ok("ps"))
+    changes |= {"limits": "{memory: 96m}", "stop": "1"}
+    found = _apply_in_place(host, tmp_path, **changes)
+    assert (found["HostConfig"]["Memory"], found["Config"]["StopTimeout"]) == (96 << 20, 1)
+    changes |= {"size": "4k", "files": "2"}
+    _apply_in_place(host, tmp_path, **changes)
+    host.ok("exec", "web", "touch", "/loud")
+    folder = host.root / "containers" / found["Id"]
+    _until(lambda: (folder / "log.1").exists())
+    host.ok("exec", "web", "rm", "/loud")
+    assert not (folder / "log.2").exists()
+    assert (folder / "log.1").stat().st_size < 16 << 10
+    changes["restart"] = "always"
+    _apply_in_place(host, tmp_path, **changes)
+    since = str(time.time())
+    host.ok("exec", "web", "kill", "-TERM", "1")
+    _until(lambda: json.loads(host.ok("inspect", "web"))[0]["RestartCount"] == 1)
+    assert json.loads(host.ok("inspect", "web"))[0]["HostConfig"]["Memory"] == 96 << 20
+    assert host.run("drift", str(tmp_path / "spec.yaml")).returncode == 0, "limits of the new life"
+    _until(lambda: "unhealthy" in host.ok("ps"))
+    assert "tier=b" in host.ok("events", "--since", since, "--until", str(time.time()), "--filter", "event=die")
+    changes["restart"] = "no"
+    _apply_in_place(host, tmp_path, **changes)
+    host.ok("exec", "web", "kill", "-TERM", "1")
+    _until(lambda: json.loads(host.ok("inspect", "web"))[0]["State"]["Status"] == "exited")
+    host.ok("delete", str(tmp_path / "spec.yaml"))
+    assert host.leftovers() == []
+
+
+def test_other_settings_of_a_stopped_container_keep_its_files(host: Host, tmp_path: Path) -> None:
+    host.ok("apply", write(tmp_path, SETTLED.format(**BEFORE)))
+    host.ok("exec", "web", "touch", "/kept")
+    host.ok("stop", "-t", "0", "web")
+    spec = write(tmp_path, SETTLED.format(**{**BEFORE, "interval": "100ms", "limits": "{pids: 30}"}))
+    host.ok("apply", spec)
+    host.ok("exec", "web", "test", "-e", "/kept")
+    assert host.run("plan", spec).returncode == 0
+    _until(lambda: "healthy" in host.ok("status", spec))
+
+
+def test_all_that_differs_is_settled_at_once(host: Host, tmp_path: Path) -> None:
+    """Another setting in the spec, another name, policy and limit behind its back."""
+    spec = write(tmp_path, SETTLED.format(**BEFORE))
+    host.ok("apply", spec)
+    host.ok("update", "--restart", "always", "--pids-limit", "50", "web")
+    host.ok("rename", "web", "other")
+    drift = host.run("drift", spec)
+    assert drift.returncode == 2
+    for text in ('name: wanted "web", found "other"', 'restart: wanted "no", found "always"', "wanted 40, found 50"):
+        assert text in drift.stdout.decode()
+    write(tmp_path, SETTLED.format(**{**BEFORE, "tier": "c"}))
+    host.ok("apply", spec)
+    assert host.run("plan", spec).returncode == 0
+    assert host.ok("ps", "--format", "{{.Names}}").split() == ["web"]

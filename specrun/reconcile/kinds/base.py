@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from specrun.reconcile.changes import Action, Change, Found, FoundImage, Observed
 from specrun.reconcile.diff import Difference, differences
 from specrun.reconcile.graph import Graph, canonical
-from specrun.reconcile.project import Entry, Project
+from specrun.reconcile.project import Entry, Project, token_of
 from specrun.spec.loader import Resource, Specs
 from specrun.spec.yamltext import Path
 
@@ -70,6 +70,10 @@ class View:
     def containers(self) -> dict[str, Container]:
         """All containers by name, as they were when first asked for."""
         return {container.name: container for container in self.engine.list(all=True)}
+
+    def by_token(self, token: str) -> Container | None:
+        """The container that carries a token, whatever its name."""
+        return next((one for one in self.containers.values() if token and token_of(one) == token), None)
 
     @cached_property
     def images(self) -> dict[str, FoundImage]:

@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+from specrun.engine import control, policies
 from specrun.engine.containers import Container, ContainerNotFound
 from specrun.engine.logs import read_log
 from specrun.engine.settings import signal_number
@@ -25,7 +26,7 @@ from specrun.reconcile.kinds.base import (
     spec_differences,
 )
 from specrun.reconcile.kinds.files import digest_of, read_file
-from specrun.reconcile.project import TOKEN, Entry
+from specrun.reconcile.project import Entry, token_of
 from specrun.spec.loader import Resource
 from specrun.spec.models import ContainerSpec, ProcessSpec
 from specrun.spec.yamltext import Path
@@ -44,8 +45,10 @@ class Unhealthy(SpecrunError):
     code = "unhealthy"
 
 
-IN_PLACE = ("resources", "ports", "networks", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
-"""Fields that are changed without a new process."""
+RENEWED = ("labels", "restart", "healthcheck", "logging", "stopSignal", "stopTimeout", "resources")
+"""Fields that the engine changes without a new process."""
+IN_PLACE = (*RENEWED, "ports", "networks", "onUnhealthy", "update", "reload", "dependsOn", "timeout")
+"""These, those of the kernel's networks, and those that only say what is to be done later."""
 
 
 def spec_of(resource: Resource) -> ProcessSpec:
@@ -66,18 +69,24 @@ class _Processes:
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """The container of this name, whoever's it is."""
         container = view.containers.get(name)
+        if container is None and entry is not None and entry.made:
+            container = view.by_token(entry.token)  # somebody has renamed it
         if container is None:
             return None
         status, code = container.state.status, container.state.exit_code
         if container.state.is_up and not state.is_owned(container.directory):
             status, code = state.EXITED, 137  # its monitor was killed; the next change makes that official
-        token = (container.config.get("Labels") or {}).get(TOKEN, "")
+        token = token_of(container)
         facts: dict[str, Fact] = {}
         made: dict[str, Any] = {}
         if status == state.RUNNING:
             facts, made = view.kernel.of_container(container)
             links, ties = connect.facts(view, container)
             facts, made = {**facts, **links}, {**made, **ties}
+        record = f"{container.directory}/container.json"
+        facts["name"], made["name"] = Fact(container.name, record), name
+        if not self.job:
+            facts["restart"] = Fact(policies.restart_text(container.host_config["RestartPolicy"]), record)
         if entry is not None and token == entry.token:
             facts.update(given.facts(view, entry))
         health = (container.health or {}).get("Status", "")
@@ -115,23 +124,27 @@ class _Processes:
             )
         if found.token != entry.token:
             return Change(Action.REPLACE, key, "an earlier apply was interrupted before it replaced this one")
-        return (
-            self._by_spec(resource, found, entry)
-            or self._by_image(desk, resource, found)
-            or self._by_inputs(desk, resource, entry)
-            or self._by_facts(desk, resource, found)
-            or self._by_health(resource, found)
-            or self._by_run(resource, found)
-        )
+        by_spec = self._by_spec(resource, entry)
+        named = {one.dotted for one in by_spec.differences} if by_spec else set()
+        reasons = [
+            by_spec,
+            self._by_image(desk, resource, found),
+            self._by_inputs(desk, resource, entry),
+            self._by_facts(desk, resource, found, named),
+            self._by_health(resource, found),
+        ]
+        return _joined([one for one in reasons if one]) or self._by_run(resource, found)
 
-    def _by_spec(self, resource: Resource, found: Found, entry: Entry) -> Change | None:
+    def _by_spec(self, resource: Resource, entry: Entry) -> Change | None:
         changed = spec_differences(resource, entry)
         if not changed:
             return None
-        lasting = [one for one in changed if one.field[0] not in IN_PLACE]
-        if lasting or self.job or found.state != state.RUNNING:
+        lasting = [
+            one for one in changed if one.field[0] not in IN_PLACE or one.field[1:] == ("cpuset",) and not one.new
+        ]
+        if lasting or self.job:
             return placed(Action.REPLACE, resource, f"{_names(lasting or changed)} cannot change in place", changed)
-        return placed(Action.UPDATE, resource, "its spec has changed", changed)
+        return placed(Action.UPDATE, resource, f"in place: {_names(changed)}", changed)
 
     def _by_image(self, desk: Desk, resource: Resource, found: Found) -> Change | None:
         spec = spec_of(resource)
@@ -152,13 +165,14 @@ class _Processes:
             return placed(Action.UPDATE, resource, f"reload by {spec.reload.signal}: changed content", changed)
         return placed(Action.REPLACE, resource, f"content of {_names(changed)} has changed", changed)
 
-    def _by_facts(self, desk: Desk, resource: Resource, found: Found) -> Change | None:
+    def _by_facts(self, desk: Desk, resource: Resource, found: Found, named: set[str]) -> Change | None:
+        """What the kernel and the records say otherwise, of the fields that are not `named` already."""
         wanted = {
             **found.detail.get("made", {}),
             **request.wanted_facts(spec_of(resource)),
             **desk.observed.inputs.get(resource.key, {}),
         }
-        changed = fact_differences(wanted, found)
+        changed = [one for one in fact_differences(wanted, found) if one.dotted not in named]
         if not changed or self.job:
             return None
         how = "restart it: " if any(one.dotted.startswith(repair.BY_RESTART) for one in changed) else ""
@@ -234,18 +248,22 @@ class Containers(_Processes):
             self._run(task)
             return
         engine, name = task.view.engine, task.resource.metadata.name
-        container = engine.get(name)
+        container = own_container(task.view, task.entry)
+        if container is None:
+            raise ContainerNotFound(f"No such container: {name}")
+        changed = task.change.differences
+        if container.name != name:
+            control.rename(engine, container, name)
+        if any(one.field[0] in RENEWED for one in changed):
+            control.renew(engine, container, request.without_files(task))
+        self._renew(task, container)
+        connect.settle(task, container)
         if container.state.status != state.RUNNING:
             self._start(task, container)
             return
-        changed = task.change.differences
-        self._renew(task, container)
-        connect.settle(task, container)
-        if any(one.field[0] == "resources" for one in changed):
-            with engine.changing(container):
-                request.keep_limits(container, spec_of(task.resource))
-        restart = any(one.dotted.startswith(repair.BY_RESTART) for one in changed)
-        wanted = {one.dotted: one.new for one in changed if one.dotted.startswith(repair.IN_PLACE)}
+        drifted = [one for one in changed if one.source]
+        restart = any(one.dotted.startswith(repair.BY_RESTART) for one in drifted)
+        wanted = {one.dotted: one.new for one in drifted if one.dotted.startswith(repair.IN_PLACE)}
         try:
             repair.in_place(task.view.root, container, wanted)
         except PermissionError:
@@ -269,7 +287,8 @@ class Containers(_Processes):
         changed = task.change.differences
         if any(one.dotted.startswith(("secrets.", "configs.")) for one in changed):
             given.rewrite(task.view, task.resource, spec, task.entry.token)
-        if spec.reload and any(one.source == "content" for one in changed):
+        running = container.state.status == state.RUNNING
+        if running and spec.reload and any(one.source == "content" for one in changed):
             task.view.engine.kill(container, signal_number(spec.reload.signal))
 
 
@@ -306,8 +325,8 @@ def own_container(view: View, entry: Entry) -> Container | None:
     try:
         container = view.engine.get(entry.name)
     except ContainerNotFound:
-        return None
-    token = (container.config.get("Labels") or {}).get(TOKEN)
+        return view.by_token(entry.token) if entry.made else None  # somebody may have renamed it
+    token = token_of(container)
     return container if token and token in (entry.token, *entry.earlier) else None
 
 
@@ -338,6 +357,28 @@ def await_condition(view: View, entry: Entry, condition: str, timeout: float) ->
         if time.monotonic() > deadline:
             raise Unhealthy(f"{entry.key} was not healthy within {timeout:g} seconds: it is {health}")
         time.sleep(0.1)
+
+
+def _is_in_place(difference: Difference) -> bool:
+    """Whether a field can be another one without a new process."""
+    freed = difference.field == ("resources", "cpuset") and difference.new is None
+    return difference.field[0] in IN_PLACE and not freed
+
+
+def _joined(reasons: list[Change]) -> Change | None:
+    """One change for all of what is different: a replacement when anything asks for it."""
+    chosen = [one for one in reasons if one.action is Action.REPLACE] or reasons
+    if len(chosen) < 2:
+        return chosen[0] if chosen else None
+    differences: dict[str, Difference] = {}
+    places = {}
+    for one in chosen:
+        for difference in one.differences:
+            differences.setdefault(difference.dotted, difference)
+        places.update(one.places)
+    reason = "; ".join(one.reason for one in chosen)
+    drifted = all(one.drifted for one in chosen)
+    return Change(chosen[0].action, chosen[0].key, reason, list(differences.values()), places, drifted)
 
 
 def _names(found: list[Difference]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from specrun.engine.mountspec import MountRequest
 from specrun.engine.networking import NetworkRequest
-from specrun.engine.policies import Health
+from specrun.engine.policies import Health, parse_restart, restart_text
 from specrun.engine.request import ContainerRequest
 from specrun.engine.resources import Resources
 from specrun.engine.security import SecurityRequest
@@ -23,7 +23,6 @@ from specrun.spec.models import ContainerSpec, ProcessSpec
 from specrun.spec.yamltext import Path
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
     from specrun.reconcile.kinds.base import Task
     from specrun.spec.loader import Resource
     from specrun.spec.models.process import Attachment, Mount
@@ -100,11 +99,19 @@ def _unsupported_within(name: str, value: Any, known: frozenset[str]) -> list[Pa
 
 
 def of(task: Task) -> ContainerRequest:
-    """The request for the object's container."""
+    """The request for the object's container; writes the files that it is given."""
+    request = without_files(task)
+    spec = task.resource.spec
+    assert isinstance(spec, ProcessSpec)  # noqa: S101 - the table says so
+    request.mounts += given.mounts(task.view, task.resource, spec, task.entry.token)
+    return request
+
+
+def without_files(task: Task) -> ContainerRequest:
+    """The request but for its secrets and configs, for a container that has them."""
     resource = task.resource
     spec = resource.spec
     assert isinstance(spec, ProcessSpec)  # noqa: S101 - the table says so
-    mounts = [_mount(resource, volume) for volume in spec.volumes]
     return ContainerRequest(
         spec.image,
         name=resource.metadata.name,
@@ -119,7 +126,7 @@ def of(task: Task) -> ContainerRequest:
         network=network_of(spec),
         stop_signal=spec.stopSignal or "",
         stop_timeout=spec.stopTimeout,
-        mounts=[*mounts, *given.mounts(task.view, resource, spec, task.entry.token)],
+        mounts=[_mount(resource, volume) for volume in spec.volumes],
         volumes_from=spec.volumesFrom,
         security=security_of(resource, spec),
         resources=resources_of(spec),
@@ -174,17 +181,6 @@ def resources_of(spec: ProcessSpec) -> Resources:
         ulimits=[f"{name}={limit.soft}:{limit.hard}" for name, limit in spec.ulimits.items()],
         devices=[f"{one.source}:{one.target or one.source}:{one.permissions}" for one in spec.devices],
     )
-
-
-def keep_limits(container: Container, spec: ProcessSpec) -> None:
-    """Write the limits into the container's record, so that its next start has them too."""
-    host = container.record.host_config
-    wanted = resources_of(spec).host_config()
-    for name in ("Memory", "MemorySwap", "MemoryReservation", "NanoCpus", "CpuShares", "CpusetCpus", "PidsLimit"):
-        host.pop(name, None)
-        if name in wanted:
-            host[name] = wanted[name]
-    container.record.save(container.directory, durable=True)
 
 
 def security_of(resource: Resource, spec: ProcessSpec) -> SecurityRequest:
@@ -288,4 +284,6 @@ def wanted_facts(spec: ProcessSpec) -> dict[str, Any]:
         "oomScoreAdj": spec.oomScoreAdj,
         **{f"ulimits.{name}": [limit.soft, limit.hard] for name, limit in spec.ulimits.items()},
     }
+    if isinstance(spec, ContainerSpec):
+        wanted["restart"] = restart_text(parse_restart(spec.restart or ""))
     return {name: value for name, value in wanted.items() if value is not None}
