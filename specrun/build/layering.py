@@ -65,6 +65,9 @@ def encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
+_PLAIN = ("history", "config", "author", "created", "platform", "chain")
+
+
 class StageState:
     """An image that grows: layers, history, configuration."""
 
@@ -84,6 +87,20 @@ class StageState:
         other.layers, other.history = list(self.layers), list(self.history)
         other.config, other.author, other.created, other.chain = self.config, self.author, self.created, self.chain
         return other
+
+    def document_for_recall(self) -> dict[str, Any]:
+        """All of it as plain values, from which `recall` makes an equal one."""
+        layers = [document_of(layer) for layer in self.layers]
+        return {**{name: getattr(self, name) for name in _PLAIN}, "layers": layers}
+
+    @classmethod
+    def recall(cls, document: dict[str, Any]) -> StageState:
+        """The state that another process has written down."""
+        state = cls(*document["platform"])
+        for name in _PLAIN:
+            setattr(state, name, document[name])
+        state.layers = [Layer(**layer) for layer in document["layers"]]
+        return state
 
     @property
     def size(self) -> int:

@@ -397,7 +397,8 @@ def _is_secret(name: str) -> bool:
 
 def check_request(request: BuildRequest, out: Callable[[str], None]) -> int:
     """`build --check`: print the warnings; gives the exit status."""
-    from specrun.build.executor import load, read_ignored
+    from specrun.build.executor import load
+    from specrun.build.trees import read_ignored
 
     program, _ = load(request)
     ignored = read_ignored(os.path.join(request.context, ".dockerignore")) if request.context else None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from specrun.build.evaluation import Step
     from specrun.build.mounts import Mount
+    from specrun.build.parser import Node
     from specrun.build.request import Secrets
     from specrun.build.tree import Tree
     from specrun.engine.containers import Container
@@ -56,7 +57,7 @@ class Runner:
     """Runs the RUN steps of one stage."""
 
     def __init__(
-        self, root: Root, work: str, secrets: Secrets, tree_of: Callable[[str, object], Tree], network: str
+        self, root: Root, work: str, secrets: Secrets, tree_of: Callable[[str, Node], Tree], network: str
     ) -> None:
         self.root = root
         self.work = work
@@ -339,13 +340,14 @@ def mend(root: Root) -> None:
     for name in os.listdir(base) if os.path.isdir(base) else []:
         try:
             with locked(f"{base}/{name}/lock", wait=False):
-                _remove_container(root, f"{base}/{name}")
+                remove_containers(root, f"{base}/{name}")
                 remove_tree(f"{base}/{name}")
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             continue
 
 
-def _remove_container(root: Root, work: str) -> None:
+def remove_containers(root: Root, work: str) -> None:
+    """Remove the containers that were written down in the folder of a build, as far as they are still there."""
     try:
         with open(f"{work}/container", encoding="ascii") as file:
             identities = file.read().split()

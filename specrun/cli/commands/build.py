@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 from specrun.cli.options import Command, Option
@@ -11,6 +12,8 @@ from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from specrun.build.executor import Result
     from specrun.build.request import BuildRequest, Secrets
     from specrun.cli.context import Context
@@ -73,9 +76,10 @@ def run(arguments: list[str], context: Context) -> int:
     from specrun.build.progress import Progress, Quiet
 
     quiet = Quiet(lambda data: context.write(2, data))
-    progress = quiet if options.quiet else Progress(context.out, explain=options.explain)
+    progress = quiet if options.quiet else Progress(lambda data: context.write(1, data), explain=options.explain)
     build = Build(context.root(), request, progress)
     build.shell_on_error = options.on_error == "shell"
+    _end_tidily()
     result = build.run()
     if options.quiet:
         context.out(f"{result.id}\n")
@@ -83,6 +87,17 @@ def run(arguments: list[str], context: Context) -> int:
         _tell(result, context)
     _write_files(options, result)
     return 0
+
+
+def _end_tidily() -> None:
+    """Let a signal that asks us to end be an exception: what is in the making is then removed."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) has the second ignored
+            signal.signal(number, end)
 
 
 def _tell(result: Result, context: Context) -> None:

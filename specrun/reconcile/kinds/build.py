@@ -132,8 +132,8 @@ def _digest(path: str) -> str:
         return state.hexdigest()
     if not os.path.isdir(path):
         return ""
-    from specrun.build.executor import read_ignored
     from specrun.build.tree import Item, Tree
+    from specrun.build.trees import read_ignored
     from specrun_runtime.fds import Fd
 
     items: list[Item] = []
