@@ -86,7 +86,8 @@ def test_what_is_cached_does_not_depend_on_who_made_it(host: Host, context: Path
 
 
 def test_arguments_of_all_stages_are_consumed(host: Host, context: Path) -> None:
-    text = "FROM busybox AS a\nARG ONE\nFROM busybox AS b\nARG TWO\nFROM scratch\nCOPY --from=a /etc /a\nCOPY --from=b /etc /b\n"
+    text = "FROM busybox AS a\nARG ONE\nFROM busybox AS b\nARG TWO\n"
+    text += "FROM scratch\nCOPY --from=a /etc /a\nCOPY --from=b /etc /b\n"
     output = build(host, context, text, "--build-arg=ONE=1", "--build-arg=TWO=2", "--build-arg=THREE=3")
     assert "[THREE] were not consumed" in output
 
