@@ -40,6 +40,7 @@ VERBS = {
     "import": "create an image from a tar archive of files",
     "pull": "pull an image from a registry",
     "push": "push an image to a registry",
+    "search-tags": "list the tags of a repository in its registry",
     "login": "log in to a registry",
     "logout": "log out from a registry",
     "registry": "serve a registry of your own, and look after its folder",
@@ -83,7 +84,7 @@ GROUPS = (
         "commit export port inspect",
     ),
     ("Images", "build images pull push tag rmi history save load import image"),
-    ("Registries", "login logout registry"),
+    ("Registries", "search-tags login logout registry"),
     ("Volumes", "volume"),
     ("Networks", "network"),
     ("Tests", "check test report workshop"),
@@ -116,7 +117,12 @@ LONG_NAMES = {
         "tag": "tag",
         "verify": "image:verify",
     },
-    "registry": {"fsck": "registry:fsck", "gc": "registry:gc", "serve": "registry:serve"},
+    "registry": {
+        "referrers": "search_tags:referrers",
+        "fsck": "registry:fsck",
+        "gc": "registry:gc",
+        "serve": "registry:serve",
+    },
     "system": {"df": "system:df", "prune": "system:prune", "info": "info", "events": "events"},
     "volume": {
         **{verb: f"volume:{verb}" for verb in ("create", "inspect", "ls", "prune", "rm")},
@@ -197,6 +203,8 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
         return LONG_NAMES[verb][rest[0]], rest[1:]
     if verb == "import":  # no module can have that name
         return "commit:import_", rest
+    if verb == "search-tags":  # nor this one
+        return "search_tags", rest
     if verb not in VERBS:
         raise _unknown(verb, verb, list(VERBS))
     return verb, rest

@@ -1,25 +1,23 @@
-"""One registry as a client sees it: requests with retries by cause, redirects, TLS and authentication.
+"""Requests to one registry: retries by cause, redirects, TLS and authentication.
 
-Credentials go to the registry itself and to the token server that it names over TLS or on loopback, and nowhere else.
+Credentials go to the registry itself and to its token server (specrun.registry.auth), and nowhere else.
 """
 
 from __future__ import annotations
 
-import glob
 import ipaddress
 import json
-import os
 import random
-import re
-import threading
 import time
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import urllib3
 
 from specrun import __version__
-from specrun.errors import SpecrunError
-from specrun.registry import credentials
+from specrun.registry.auth import Authority, RegistryError
+from specrun.registry.headers import address as absolute
+from specrun.registry.headers import retry_after
+from specrun.registry.hosts import Endpoint, is_loopback, origin, tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,48 +26,52 @@ if TYPE_CHECKING:
 
     Body = Callable[[], Any] | None
 
+__all__ = ["ATTEMPTS", "Client", "RegistryError", "reason", "wait"]
+
 ATTEMPTS = 5
 MAX_REDIRECTS = 5
-STALL = 30.0
-"""Seconds without a byte after which a connection is given up."""
+STALL, MOST_STALLS = 20.0, 3
+"""Seconds without a byte after which a connection is given up, and how many times in a row that is borne."""
+SETTLING = 300.0
+"""Seconds that a registry may think about what it was sent: some copy a whole blob then."""
 LONGEST_WAIT = 60.0
+"""Seconds; a registry that asks for a longer pause is not waited for."""
+PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that another try may help against."""
+MAX_ERROR = 1 << 16
+MAX_TOKEN = 1 << 20
+_AGENT = {"User-Agent": f"specrun/{__version__}"}
 _NO_TLS = (urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError)
-_HUB_HOST = "registry-1.docker.io"
-_PARAMETER = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
-
-
-class RegistryError(SpecrunError):
-    """The registry said no, or nothing that could be understood."""
-
-    code = "registry"
-
-    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
 
 
 class Client:
-    """Connections to the registry at `domain`; used by several threads."""
+    """Connections to the registry at `domain`, or to a mirror; used by several threads."""
 
-    def __init__(self, domain: str, *, verify: bool = True, plain: bool = False, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, domain: str, *, verify: bool = True, plain: bool = False, attempts: int = ATTEMPTS,
+        endpoint: Endpoint | None = None,
+    ) -> None:  # fmt: skip
         """`plain` is HTTP without TLS, because somebody has said so."""
+        self.endpoint = endpoint or origin(domain, verify=verify)
+        if plain:
+            self.endpoint.schemes = ["http"]
         self.domain = domain
+        self.host = self.endpoint.host
         self.attempts = attempts
-        self.host = _HUB_HOST if domain == "docker.io" else domain
-        self.loopback = _is_loopback(self.host)
-        self.verify = verify
-        self._schemes = ["http"] if plain else ["https", "http"] if self.loopback or not verify else ["https"]
-        self._pool = urllib3.PoolManager(
-            maxsize=8, retries=False, timeout=urllib3.Timeout(connect=10, read=STALL), **_tls(self.host, verify)
-        )
-        self._tokens: dict[str, str] = {}
-        self._login: tuple[str, str] | None = None
-        self._known_login = False
-        self._lock = threading.Lock()
+        self.notify: Callable[[float], None] = lambda seconds: None
+        """Told of the seconds that it waits before another try."""
+        self._schemes = list(self.endpoint.schemes)
+        self._answered = False
+        self._authority = Authority(self.endpoint, self._fetch)
+        self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
 
     def url(self, path: str) -> str:
         """The address of a path of the registry."""
         return f"{self._schemes[0]}://{self.host}{path}"
+
+    def login(self, user: str, password: str) -> None:
+        """Use these from now on."""
+        self._authority.login(user, password)
 
     def request(
         self,
@@ -78,77 +80,105 @@ class Client:
         *,
         scope: str,
         headers: dict[str, str] | None = None,
-        body: Callable[[], Any] | None = None,
+        body: Body = None,
         expected: Iterable[int] = (200,),
         stream: bool = False,
+        attempts: int = 0,
     ) -> urllib3.BaseHTTPResponse:
         """Ask; gives an answer with one of the `expected` statuses. `target` is a path or an address.
 
-        `body` makes the body anew for each attempt. Raises RegistryError, after retries where they help.
+        `body` makes the body anew for each attempt. The body of the answer is there only with `stream`, and the
+        caller closes it then. Raises RegistryError, after retries where they help.
         """
-        wanted, failure = tuple(expected), ""
-        for attempt in range(self.attempts):
+        wanted, failure, most = tuple(expected), "", attempts or self.attempts
+        stalls = 0
+        for attempt in range(most):
+            last = attempt + 1 == most
             try:
-                answer = self._once(method, target, scope, headers or {}, body, stream)
+                answer = self._once(method, target, scope, headers or {}, body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                failure = _reason(error)
-                hopeless = (urllib3.exceptions.SSLError, urllib3.exceptions.NewConnectionError)
-                if isinstance(error, hopeless) or attempt + 1 == self.attempts:
+                failure = reason(error)
+                stalls += isinstance(error, urllib3.exceptions.ReadTimeoutError)
+                if last or stalls == MOST_STALLS or self._is_hopeless(error):
                     break
-                _wait(attempt, "")
+                wait(attempt, self.notify)
                 continue
+            self._answered = True
             if answer.status in wanted:
+                if not stream:
+                    _drop(answer)
                 return answer
             text = _read_error(answer)
-            if answer.status not in (408, 429, 500, 502, 503, 504) or attempt + 1 == self.attempts:
-                raise _refused(method, self.host, target, answer.status, text)
+            pause = retry_after(answer.headers.get("Retry-After", ""), time.time())
+            if answer.status not in PASSING or (last and (pause is None or pause <= LONGEST_WAIT)):
+                raise _refused(method, self.host, target, answer.status, text, pause)
+            if pause is not None and pause > LONGEST_WAIT:
+                message = f"{self.host} is not ready, and asks to be left alone for {pause:.0f} seconds: {text}"
+                raise RegistryError(message, status=answer.status, hint="try again later")
             failure = text
-            _wait(attempt, answer.headers.get("Retry-After", ""))
+            wait(attempt, self.notify, pause)
         raise RegistryError(f"{self.host} cannot be reached: {failure}", hint=_reach_hint(failure))
 
+    def _is_hopeless(self, error: Exception) -> bool:
+        """A name or a port that never answered is a mistake rather than a registry that starts again."""
+        if isinstance(error, urllib3.exceptions.SSLError):
+            return True
+        absent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+        return isinstance(error, absent) and not self._answered
+
     def _once(
-        self, method: str, target: str, scope: str, headers: dict[str, str], body: Body, stream: bool
+        self, method: str, target: str, scope: str, headers: dict[str, str], body: Body
     ) -> urllib3.BaseHTTPResponse:
-        answer = self._send(method, target, scope, headers, body, stream)
-        if answer.status == 401:
+        used = self._authority.header(scope)
+        answer, ours = self._send(method, target, headers, body, used)
+        if answer.status == 401 and ours:  # the challenge of another host is none of our registry
             challenge = answer.headers.get("WWW-Authenticate", "")
-            answer.drain_conn()
-            if not self._authenticate(challenge, scope):
+            _drop(answer)
+            if not self._authority.answer(challenge, scope, used):
                 raise RegistryError(f"{self.host} wants a login", status=401, hint=f"specrun login {self.domain}")
-            answer = self._send(method, target, scope, headers, body, stream)
-            if answer.status == 401:
-                self._tokens.pop(scope, None)
+            answer, ours = self._send(method, target, headers, body, self._authority.header(scope))
+            if answer.status == 401 and ours:
+                self._authority.forget(scope)
         return answer
 
     def _send(
-        self, method: str, target: str, scope: str, headers: dict[str, str], body: Body, stream: bool
-    ) -> urllib3.BaseHTTPResponse:
+        self, method: str, target: str, headers: dict[str, str], body: Body, authorization: str
+    ) -> tuple[urllib3.BaseHTTPResponse, bool]:
+        """The answer after redirects, and whether it is the registry's own."""
         address = target if "://" in target else self.url(target)
         for _ in range(MAX_REDIRECTS + 1):
-            sent = {"User-Agent": f"specrun/{__version__}", **headers}
-            if self._is_ours(address) and (token := self._tokens.get(scope)):
-                sent["Authorization"] = token
+            ours = self._is_ours(address)
+            sent = {**_AGENT, **headers}
+            if ours and authorization:
+                sent["Authorization"] = authorization
             try:
-                answer = self._pool.request(
+                answer = self._pool(address, ours).request(
                     method, address, headers=sent, body=body() if body else None, redirect=False,
-                    preload_content=not stream, decode_content=False,
+                    preload_content=False, decode_content=False,
+                    timeout=urllib3.Timeout(connect=STALL if body else 10, read=SETTLING if body else STALL),
                 )  # fmt: skip
-            except _NO_TLS:
-                if not self._fall_back(address):
+            except _NO_TLS as error:
+                if not self._fall_back(address, error):
                     raise
-                address = target if "://" in target else self.url(target)
+                address = self.url(address.removeprefix(f"https://{self.host}"))
                 continue
+            if ours:
+                self._schemes = self._schemes[:1]  # what speaks TLS once is not asked without
             if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
-                return answer
-            following = urljoin(address, answer.headers["Location"])
-            answer.drain_conn()
-            _check_redirect(address, following)
+                return answer, ours
+            following = absolute(address, answer.headers["Location"])
+            _drop(answer)
+            _check_redirect(address, following, answer.headers["Location"])
+            if answer.status == 303 and method != "HEAD":
+                method, body = "GET", None
             address = following
         raise RegistryError(f"{self.host} redirects more than {MAX_REDIRECTS} times")
 
-    def _fall_back(self, address: str) -> bool:
+    def _fall_back(self, address: str, error: Exception) -> bool:
         """A registry on loopback, or one that needs no verification, may speak plain HTTP, as with Docker."""
-        if self._schemes == ["https"] or not address.startswith(f"https://{self.host}/"):
+        if not address.startswith(f"https://{self.host}/") or "certificate" in str(error).lower():
+            return False
+        if self._schemes == ["https"]:
             return False
         self._schemes = ["http"]  # several threads may find this out at once
         return True
@@ -157,131 +187,110 @@ class Client:
         parts = urlsplit(address)
         return parts.netloc == self.host and parts.scheme == self._schemes[0]
 
-    def login(self, user: str, password: str) -> None:
-        """Use these from now on."""
-        self._login, self._known_login = (user, password), True
+    def _pool(self, address: str, ours: bool) -> urllib3.PoolManager:
+        """Connections for an address; a certificate of ours is shown to the registry only."""
+        scheme = address.partition("://")[0]
+        if (scheme, ours) not in self._pools:
+            verify = self.endpoint.verify
+            about: dict[str, Any] = {}
+            if scheme == "https":
+                about["ssl_context"] = tls_context(self.host, verify=verify, client=ours)
+                if not verify:
+                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+            timeout = urllib3.Timeout(connect=10, read=STALL)
+            self._pools[scheme, ours] = urllib3.PoolManager(maxsize=8, retries=False, timeout=timeout, **about)
+        return self._pools[scheme, ours]
 
-    def _authenticate(self, challenge: str, scope: str) -> bool:
-        """Answer a challenge; whether there is something new to try."""
-        with self._lock:
-            if not self._known_login:
-                self._login, self._known_login = credentials.find(self.domain), True
-            kind, _, rest = challenge.partition(" ")
-            if kind.lower() == "basic":
-                header = self._basic()
-                if not header or self._tokens.get(scope) == header:
-                    return False
-                self._tokens[scope] = header
-                return True
-            if kind.lower() != "bearer":
-                raise RegistryError(f"{self.host} wants an authentication that is not known: {kind[:40]!r}", status=401)
-            parameters = dict(_PARAMETER.findall(rest))
-            before = self._tokens.get(scope)
-            self._tokens[scope] = f"Bearer {self._fetch_token(parameters, scope)}"
-            return self._tokens[scope] != before
-
-    def _basic(self) -> str:
-        if not self._login:
-            return ""
-        return str(urllib3.make_headers(basic_auth=":".join(self._login))["authorization"])
-
-    def _fetch_token(self, parameters: dict[str, str], scope: str) -> str:
-        realm = parameters.get("realm", "")
-        parts = urlsplit(realm)
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.netloc)):
-            raise RegistryError(f"{self.host} names a token server that is not safe: {realm[:200]!r}", status=401)
-        query = [("service", parameters.get("service", "")), ("scope", scope or parameters.get("scope", ""))]
-        address = realm + "?" + "&".join(f"{key}={quote(value, safe=':/,')}" for key, value in query if value)
-        headers = {"User-Agent": f"specrun/{__version__}"}
-        if self._login:
-            headers["Authorization"] = self._basic()
-        try:
-            answer = self._pool.request("GET", address, headers=headers, redirect=False)
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise RegistryError(f"the token server {parts.netloc} cannot be reached: {_reason(error)}") from error
-        if answer.status != 200:
-            hint = f"specrun login {self.domain}" if answer.status in (401, 403) else ""
-            raise RegistryError(
-                f"the token server {parts.netloc} refuses: status {answer.status}", status=401, hint=hint
-            )
-        try:
-            document = json.loads(answer.data[: 1 << 20])
-            token = document.get("token") or document.get("access_token")
-        except (ValueError, AttributeError):
-            token = None
-        if not isinstance(token, str) or not token:
-            raise RegistryError(f"the token server {parts.netloc} gave no token")
-        return token
+    def _fetch(self, method: str, address: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
+        """One question to a token server, with retries; a redirect is an answer like any other."""
+        server = urlsplit(address).netloc
+        pool = self._pool(address, server == self.host)
+        for attempt in range(self.attempts):
+            last = attempt + 1 == self.attempts
+            try:
+                answer = pool.request(
+                    method, address, headers={**_AGENT, **headers}, body=body, redirect=False,
+                    preload_content=False, decode_content=False,
+                )  # fmt: skip
+                with answer:
+                    data = answer.read(MAX_TOKEN, decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if last or isinstance(error, urllib3.exceptions.SSLError):
+                    message = f"the token server {server} cannot be reached: {reason(error)}"
+                    raise RegistryError(message, hint=_reach_hint(reason(error))) from error
+                wait(attempt, self.notify)
+                continue
+            if answer.status not in PASSING or last:
+                break
+            pause = retry_after(answer.headers.get("Retry-After", ""), time.time())
+            wait(attempt, self.notify, pause and min(pause, LONGEST_WAIT))
+        return answer.status, data
 
 
-def _tls(host: str, verify: bool) -> dict[str, Any]:
-    """As Docker's certs.d has it: certificates of authorities, and of clients."""
-    if not verify:
-        urllib3.disable_warnings()
-        return {"cert_reqs": "CERT_NONE"}
-    found: dict[str, Any] = {}
-    for base in ("/etc/docker/certs.d", "/etc/specrun/certs.d"):
-        folder = os.path.join(base, host)
-        if authorities := sorted(glob.glob(f"{glob.escape(folder)}/*.crt")):
-            found["ca_certs"] = authorities[0]
-        for certificate in sorted(glob.glob(f"{glob.escape(folder)}/*.cert")):
-            found["cert_file"], found["key_file"] = certificate, certificate.removesuffix(".cert") + ".key"
-    return found
-
-
-def _is_loopback(netloc: str) -> bool:
-    host = netloc.rpartition(":")[0] if re.search(r":\d+$", netloc) else netloc
-    host = host.strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_redirect(origin: str, target: str) -> None:
+def _check_redirect(origin: str, target: str, written: str) -> None:
     before, after = urlsplit(origin), urlsplit(target)
-    if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
-        raise RegistryError(f"a redirect to {target[:200]!r} is not followed")
+    refused = not target or (before.scheme, after.scheme) == ("https", "http")
     try:
         address = ipaddress.ip_address((after.hostname or "").strip("[]"))
     except ValueError:
-        return
-    if address.is_link_local or (address.is_loopback and not _is_loopback(before.netloc)):
-        raise RegistryError(f"a redirect to {target[:200]!r} is not followed")
+        inside = is_loopback(after.netloc)
+    else:
+        refused = refused or address.is_link_local
+        inside = address.is_loopback
+    if refused or (inside and not is_loopback(before.netloc)):
+        raise RegistryError(f"{before.netloc} redirects to {written[:200]!r}, which is not followed")
 
 
-def _wait(attempt: int, retry_after: str) -> None:
-    delay = min(8.0, 0.25 * 2**attempt) * random.uniform(0.7, 1.3)
-    if retry_after.isascii() and retry_after.isdigit():
-        delay = min(float(retry_after), LONGEST_WAIT)
+def wait(attempt: int, notify: Callable[[float], None], pause: float | None = None) -> None:
+    """Sleep before the attempt that follows the given one (from 0), as long as the registry asks for, if it does."""
+    delay = min(8.0, 0.25 * 2**attempt) * random.uniform(0.7, 1.3) if pause is None else pause
+    if delay >= 1:
+        notify(delay)
     time.sleep(delay)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words, without the addresses of objects."""
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return f"no answer in {STALL:.0f} seconds"
     inner = getattr(error, "reason", None) or error
     text = str(inner).rpartition(": ")[2] or type(inner).__name__
-    return text[:200]
+    return text.strip("()'\"")[:200]
 
 
 def _reach_hint(failure: str) -> str:
-    if "certificate" in failure.lower() or "CERTIFICATE" in failure:
-        return "put its authority's certificate into /etc/docker/certs.d/HOST/ca.crt"
+    if "certificate" in failure.lower():
+        return "put its authority's certificate into /etc/docker/certs.d/HOST/ca.crt, or use --tls-verify=false"
     return "is the name right, and is there a network?"
+
+
+def _drop(answer: urllib3.BaseHTTPResponse) -> None:
+    """Be done with an answer: a short rest is read, so that the connection can be used again."""
+    try:
+        answer.read(MAX_ERROR, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError):
+        pass
+    answer.close()
 
 
 def _read_error(answer: urllib3.BaseHTTPResponse) -> str:
     try:
-        errors = json.loads(answer.data[: 1 << 16] or b"{}").get("errors") or []
+        data = answer.read(MAX_ERROR, decode_content=False)
+        answer.close()
+        errors = json.loads(data or b"{}").get("errors") or []
         facts = [one for one in errors if isinstance(one, dict)]
         parts = [f"{one.get('code', '')}: {one.get('message', '')}".strip(": ") for one in facts]
-        return "; ".join(part[:200] for part in parts) or f"status {answer.status}"
-    except (ValueError, AttributeError, urllib3.exceptions.HTTPError):
+        return "; ".join(_printable(part[:200]) for part in parts[:5]) or f"status {answer.status}"
+    except (ValueError, AttributeError, TypeError, RecursionError, urllib3.exceptions.HTTPError, OSError):
         return f"status {answer.status}"
 
 
-def _refused(method: str, host: str, target: str, status: int, text: str) -> RegistryError:
+def _printable(text: str) -> str:
+    """A stranger's words may not move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _refused(method: str, host: str, target: str, status: int, text: str, after: float | None) -> RegistryError:
     path = urlsplit(target).path if "://" in target else target.partition("?")[0]
     hint = {401: "log in with specrun login", 403: "this login may not do that"}.get(status, "")
-    return RegistryError(f"{host} refuses {method} {path[:200]}: {text}", status=status, hint=hint)
+    return RegistryError(f"{host} refuses {method} {path[:200]}: {text}", status=status, hint=hint, after=after)

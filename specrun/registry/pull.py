@@ -1,17 +1,20 @@
-"""Pulling: a reference becomes an image of the store; what has come is kept, so that a cut costs little."""
+"""Pulling: a reference becomes an image of the store.
+
+Blobs are fetched several at a time and unpacked while they come. What has come is kept, so that a cut, or a kill,
+costs little; nothing gets a name in the store before it is proven to be what its digest says.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import urllib3
-
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
-from specrun.registry.client import ATTEMPTS, Client, RegistryError
+from specrun.registry.client import Client, RegistryError
+from specrun.registry.download import Blob, Cancelled, Download, Restarted
+from specrun.registry.hosts import mirrors
 from specrun.registry.protocol import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -25,19 +28,24 @@ from specrun.registry.protocol import (
     parse_json,
 )
 from specrun.store.images import CONFIG_DIGEST, MAX_LAYERS, UNPACKED_SIZE, ImageNotFound, ImageStore, architecture
-from specrun.store.layers import content_size
+from specrun.store.layers import DiskFull, content_size, unpack_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import BinaryIO
 
     from specrun.paths import Root
     from specrun.store.images import Image
 
+    News = Callable[[str, str, int, int], None]
+    """Told of a layer's id, what happens to it, and how many bytes of how many are done (0, 0: all or none)."""
+
 ACCEPTED = ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST))
 PARALLEL = 3
-_CHUNK = 1 << 18
+
+
+def quiet(layer: str, what: str, done: int, total: int) -> None:
+    """News for nobody."""
 
 
 class Pulled:
@@ -53,55 +61,66 @@ class Pulled:
         """Whether anything is otherwise than before."""
 
 
-def pull(
-    root: Root,
-    reference: Reference,
-    *,
-    verify: bool = True,
-    platform: str = "",
-    news: Callable[[str, str], None] = lambda *_: None,
-) -> Pulled:
-    """Have the image that `reference` stands for at its registry. `news` is told of each layer.
+class Source:
+    """A repository at one endpoint: the registry itself, or a mirror."""
 
-    Raises RegistryError, and InvalidDocument for what no image is.
+    __slots__ = ("client", "path", "scope")
+
+    def __init__(self, client: Client, path: str) -> None:
+        self.client = client
+        self.path = client.endpoint.prefix + path
+        self.scope = f"repository:{self.path}:pull"
+
+
+def sources(reference: Reference, *, verify: bool = True) -> list[Source]:
+    """Whom to ask for an image, the first one first: mirrors, then the registry. Raises SettingsError."""
+    clients = [Client(one.domain, endpoint=one) for one in mirrors(reference.domain)]
+    for client in clients:
+        client.attempts = 2  # somebody else has it too
+    clients.append(Client(reference.domain, verify=verify))
+    return [Source(client, reference.path) for client in clients]
+
+
+def pull(root: Root, reference: Reference, *, verify: bool = True, platform: str = "", news: News = quiet) -> Pulled:
+    """Have the image that `reference` stands for at its registry, or at a mirror.
+
+    Raises RegistryError, InvalidDocument for what no image is, and DiskFull.
     """
-    store, client = ImageStore(root), Client(reference.domain, verify=verify)
-    scope = f"repository:{reference.path}:pull"
-    wanted = reference.digest or reference.tag
-    digest, manifest = _manifest(client, reference, wanted, scope)
+    store, reference = ImageStore(root), reference.pinned
+    places = sources(reference, verify=verify)
+    digest, manifest = find_manifest(places, reference, reference.digest or reference.tag)
     named = digest
     if manifest.is_index:
-        chosen = _choose(manifest, platform or f"linux/{architecture()}")
-        digest, manifest = _manifest(client, reference, chosen.digest, scope, chosen)
+        chosen = choose(manifest, platform)
+        digest, manifest = find_manifest(places, reference, chosen.digest, chosen)
+        if manifest.is_index:
+            raise InvalidDocument(f"{reference.familiar}: the index names another index for this platform")
     if manifest.config is None or len(manifest.layers) > MAX_LAYERS:
         raise InvalidDocument(f"{reference.canonical} is not an image that can be run: {len(manifest.layers)} layers")
     try:
         before = store.resolve(reference.canonical).manifest_digest
     except ImageNotFound:
         before = ""
-    fetch = _Fetch(root, store, client, reference, scope)
     with store.adding():
+        fetch = _Fetch(root, store, places, reference, news)
         config = fetch.config(manifest.config)
         diff_ids = _diff_ids(config, manifest)
-        fetch.layers(manifest.layers, news)
+        _check_platform(config, platform, reference)
+        fetch.layers(manifest.layers, diff_ids)
         put, _ = store.blobs.put(manifest.raw)
         if put != digest:
             raise RegistryError(f"{reference.canonical}: the manifest is not the one that was asked for")
-        notes = {CONFIG_DIGEST: manifest.config.digest, UNPACKED_SIZE: "0"}
-        image = store.enter(digest, len(manifest.raw), notes, [reference], media_type=manifest.media_type)
-        store.lower_directories(image)  # unpacked and proven to be what the configuration says
         total = sum(max(0, content_size(root, diff_id)) for diff_id in diff_ids)
-        notes[UNPACKED_SIZE] = str(total)
+        notes = {CONFIG_DIGEST: manifest.config.digest, UNPACKED_SIZE: str(total)}
         image = store.enter(digest, len(manifest.raw), notes, [reference], media_type=manifest.media_type)
     return Pulled(image, named, before != digest)
 
 
 def digest_of(reference: Reference, *, verify: bool = True) -> str:
     """The digest that a reference stands for at its registry now; "" where it has none. Raises RegistryError."""
-    client = Client(reference.domain, verify=verify)
-    scope = f"repository:{reference.path}:pull"
+    source = Source(Client(reference.domain, verify=verify), reference.path)
     try:
-        digest, _ = _manifest(client, reference, reference.digest or reference.tag, scope)
+        digest, _ = _manifest(source, reference, reference.digest or reference.tag)
     except RegistryError as error:
         if error.status == 404:
             return ""
@@ -109,13 +128,26 @@ def digest_of(reference: Reference, *, verify: bool = True) -> str:
     return digest
 
 
+def find_manifest(
+    places: list[Source], reference: Reference, wanted: str, described: Descriptor | None = None
+) -> tuple[str, Manifest]:
+    """Digest and manifest of the first source that has it. Raises RegistryError of the last one."""
+    for source in places[:-1]:
+        try:
+            return _manifest(source, reference, wanted, described)
+        except (RegistryError, InvalidDocument):
+            continue  # the registry itself may know better
+    return _manifest(places[-1], reference, wanted, described)
+
+
 def _manifest(
-    client: Client, reference: Reference, wanted: str, scope: str, described: Descriptor | None = None
+    source: Source, reference: Reference, wanted: str, described: Descriptor | None = None
 ) -> tuple[str, Manifest]:
     """Digest and manifest; the digest is of the bytes that came, whatever a header says."""
-    path = f"/v2/{reference.path}/manifests/{wanted}"
+    client = source.client
+    path = f"/v2/{source.path}/manifests/{wanted}"
     try:
-        answer = client.request("GET", path, scope=scope, headers={"Accept": ACCEPTED}, stream=True)
+        answer = client.request("GET", path, scope=source.scope, headers={"Accept": ACCEPTED}, stream=True)
     except RegistryError as error:
         if error.status == 404:
             raise RegistryError(
@@ -136,21 +168,44 @@ def _manifest(
     return digest, Manifest(raw, answer.headers.get("Content-Type", ""))
 
 
-def _choose(index: Manifest, platform: str) -> Descriptor:
-    system, _, machine = platform.partition("/")
-    there = []
+def choose(index: Manifest, platform: str = "") -> Descriptor:
+    """What an index has for a platform, OS/ARCHITECTURE[/VARIANT], by default this machine's. Raises RegistryError."""
+    wanted = platform or f"linux/{architecture()}"
+    system, machine, variant = (*wanted.split("/"), "", "")[:3]
+    there, found = [], None
     for child in index.children:
-        about = child.document.get("platform") or {}
+        about = child.document.get("platform")
+        about = about if isinstance(about, dict) else {}
         name = "/".join(str(about[key]) for key in ("os", "architecture", "variant") if about.get(key))
-        there.append(name)
-        if (about.get("os"), about.get("architecture")) == (system, machine.partition("/")[0]):
-            return child
-    raise RegistryError(f"no matching manifest for {platform} in the manifest list entries: {', '.join(there[:20])}")
+        there.append(name or "unnamed")
+        if (about.get("os"), about.get("architecture")) != (system, machine):
+            continue
+        if variant and about.get("variant", variant) != variant:
+            continue
+        found = found or child
+    if found:
+        return found
+    listed = ", ".join(there[:20]) or "nothing"
+    raise RegistryError(f"no matching manifest for {wanted} in the manifest list entries: {listed}")
+
+
+def _check_platform(config: bytes, platform: str, reference: Reference) -> None:
+    """An image without an index has one platform, which may not be the one that was asked for."""
+    if not platform:
+        return
+    document = parse_json(config)
+    found = f"{document.get('os', '')}/{document.get('architecture', '')}"
+    if found != "/".join(platform.split("/")[:2]):
+        raise RegistryError(
+            f"image with reference {reference.familiar} was found but does not match the specified platform: "
+            f"wanted {platform}, actual: {found[:60]}"
+        )
 
 
 def _diff_ids(config: bytes, manifest: Manifest) -> list[str]:
     document = parse_json(config)
-    found = (document.get("rootfs") or {}).get("diff_ids")
+    rootfs = document.get("rootfs")
+    found = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(found, list) or len(found) != len(manifest.layers) or not all(map(_is_text, found)):
         raise InvalidDocument("the configuration's diff_ids do not fit the manifest's layers")
     return found
@@ -161,125 +216,71 @@ def _is_text(value: object) -> bool:
 
 
 class _Fetch:
-    """Blobs of one repository, into the store."""
+    """The blobs of one image, into the store."""
 
-    def __init__(self, root: Root, store: ImageStore, client: Client, reference: Reference, scope: str) -> None:
+    def __init__(self, root: Root, store: ImageStore, places: list[Source], reference: Reference, news: News) -> None:
+        self.root = root
         self.store = store
-        self.client = client
+        self.places = places
         self.reference = reference
-        self.scope = scope
-        self.folder = f"{root.path}/pulls"
-        os.makedirs(self.folder, mode=0o700, exist_ok=True)
+        self.news = news
 
     def config(self, wanted: Descriptor) -> bytes:
         """The configuration."""
         if wanted.size > MAX_CONFIG:
             raise InvalidDocument(f"the configuration is larger than {MAX_CONFIG} bytes")
-        self.blob(wanted)
+        self._download(wanted, quiet).run()
         return self.store.blobs.read(wanted.digest, MAX_CONFIG)
 
-    def layers(self, wanted: list[Descriptor], news: Callable[[str, str], None]) -> None:
-        """All of them, some at a time; a blob that stands there twice is fetched once."""
-        unique = {one.digest: one for one in wanted}
+    def layers(self, wanted: list[Descriptor], diff_ids: list[str]) -> None:
+        """Fetch all of them, some at a time, and unpack each, the lowest first, while it comes.
 
-        def one(descriptor: Descriptor) -> None:
-            short = descriptor.digest.partition(":")[2][:12]
-            if self.store.blobs.size(descriptor.digest) == descriptor.size:
-                news(short, "Already exists")
-                return
-            news(short, "Pulling fs layer")
-            self.blob(descriptor)
-            news(short, "Pull complete")
-
+        A blob that stands there twice is fetched once.
+        """
+        self._look_at_the_disk(wanted)
+        downloads: dict[str, Download] = {}
+        for layer in wanted:
+            if layer.digest not in downloads:
+                downloads[layer.digest] = self._download(layer, self.news)
+                if not downloads[layer.digest].is_there():
+                    self.news(downloads[layer.digest].short, "Pulling fs layer", 0, 0)
         with ThreadPoolExecutor(PARALLEL) as pool:
-            for done in [pool.submit(one, descriptor) for descriptor in unique.values()]:
-                done.result()
+            running = [pool.submit(one.run) for one in downloads.values()]
+            try:
+                for layer, diff_id in zip(wanted, diff_ids, strict=True):
+                    self._unpack(downloads[layer.digest], diff_id)
+                for one in running:
+                    one.result()
+            except BaseException:
+                for download in downloads.values():
+                    download.cancel()
+                raise
 
-    def blob(self, wanted: Descriptor) -> None:
-        """One blob: what an earlier attempt has left is gone on with. Raises RegistryError."""
-        if wanted.digest.partition(":")[0] != "sha256":
-            raise RegistryError(f"{wanted.digest[:20]}: only sha256 can be stored")
-        partial = f"{self.folder}/{wanted.digest.partition(':')[2]}"
-        with open(partial, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another command may be at it; then it is there when we are
-            if self.store.blobs.size(wanted.digest) == wanted.size:
-                _discard(partial)
-                return
-            state = _hash_so_far(partial, wanted.size)
-            for attempt in range(ATTEMPTS):
-                try:
-                    self._transfer(wanted, file, state)
-                    break
-                except (urllib3.exceptions.HTTPError, OSError) as error:
-                    if attempt + 1 == ATTEMPTS or getattr(error, "errno", 0) == 28:
-                        what = f"{wanted.digest[:19]} of {self.reference.familiar}"
-                        raise SpecrunError(f"{what} broke off: {error}") from error
-            if state.size != wanted.size or state.digest != wanted.digest:
-                _discard(partial)
-                raise RegistryError(f"{self.client.host} sent a blob that is not {wanted.digest}")
-            file.flush()
-            os.fsync(file.fileno())
-            self.store.blobs.settle(partial, wanted.digest)
+    def _unpack(self, download: Download, diff_id: str) -> None:
+        """While it comes, or, when that was begun anew, afterwards."""
+        there = download.is_there()
+        if content_size(self.root, diff_id) < 0:
+            try:
+                unpack_stream(self.root, download.chunks(), diff_id)
+            except Restarted:
+                download.wait()
+                unpack_stream(self.root, self.store.blobs.chunks(download.blob.digest), diff_id)
+            except (SpecrunError, Cancelled) as error:
+                download.blame(error)
+                raise
+        download.wait()
+        self.news(download.short, "Already exists" if there else "Pull complete", 0, 0)
 
-    def _transfer(self, wanted: Descriptor, file: BinaryIO, state: _SoFar) -> None:
-        """Fetch what is missing."""
-        have = state.size
-        if have == wanted.size:
-            return
-        headers = {"Range": f"bytes={have}-"} if have else {}
-        path = f"/v2/{self.reference.path}/blobs/{wanted.digest}"
-        answer = self.client.request("GET", path, scope=self.scope, headers=headers, expected=(200, 206), stream=True)
-        with answer:
-            if have and answer.status == 200:  # it knows no ranges: begin anew
-                file.truncate(0)
-                state.reset()
-            elif have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                raise RegistryError(f"{self.client.host} sent another range than was asked for")
-            while data := answer.read(_CHUNK, decode_content=False):
-                if state.size + len(data) > wanted.size:
-                    what = f"the {wanted.size} bytes of {wanted.digest}"
-                    raise RegistryError(f"{self.client.host} sends more than {what}")
-                file.write(data)
-                state.add(data)
-        file.flush()
-        if state.size < wanted.size:
-            raise urllib3.exceptions.ProtocolError(f"ended after {state.size} of {wanted.size} bytes")
+    def _download(self, wanted: Descriptor, news: News) -> Download:
+        blob = Blob(wanted.digest, wanted.size, wanted.urls if wanted.foreign else [])
+        return Download(self.root, self.store.blobs, self.places, blob, self.reference.familiar, news)
 
-
-class _SoFar:
-    """Digest and size of what has come."""
-
-    __slots__ = ("_hash", "size")
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def add(self, data: bytes) -> None:
-        self._hash.update(data)
-        self.size += len(data)
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-
-def _hash_so_far(path: str, most: int) -> _SoFar:
-    """What an earlier attempt has left; more than there can be is thrown away."""
-    state = _SoFar()
-    with open(path, "r+b") as file:
-        while data := file.read(1 << 20):
-            state.add(data)
-        if state.size > most:
-            file.truncate(0)
-            state.reset()
-    return state
-
-
-def _discard(path: str) -> None:
-    from specrun.files import discard
-
-    discard(path)
+    def _look_at_the_disk(self, wanted: list[Descriptor]) -> None:
+        """What can't fit is not begun with."""
+        missing = {one.digest: one.size for one in wanted if self.store.blobs.size(one.digest) != one.size}
+        disk = os.statvfs(self.root.path)
+        needed, free = sum(missing.values()), disk.f_bavail * disk.f_frsize
+        if needed > free:
+            raise DiskFull(
+                f"{self.reference.familiar} has {needed >> 20} MiB of layers, the disk {free >> 20} MiB free"
+            )

@@ -3,101 +3,125 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urljoin, urlsplit
 
-from specrun.errors import Damaged
+from specrun.errors import Damaged, SpecrunError
 from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
-from specrun.registry.protocol import Descriptor, Manifest
+from specrun.registry.listing import announce
+from specrun.registry.protocol import MAX_MANIFEST, Descriptor, Manifest
+from specrun.registry.pull import quiet
+from specrun.registry.upload import Uploads
 from specrun.store.images import ImageStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from specrun.paths import Root
+    from specrun.registry.pull import News
+    from specrun.store.images import Image
 
 PARALLEL = 3
-_CHUNK = 1 << 20
+MOST_SOURCES = 3
+"""Repositories that are asked to lend a blob."""
 
 
 def push(
-    root: Root,
-    reference: Reference,
-    *,
-    image: str = "",
-    verify: bool = True,
-    news: Callable[[str, str], None] = lambda *_: None,
+    root: Root, reference: Reference, *, image: str = "", verify: bool = True, news: News = quiet
 ) -> tuple[str, int]:
-    """Push `image` (by default, what `reference` stands for) to the registry; gives digest and size of its manifest."""
+    """Push `image` (by default, what `reference` stands for) to the registry; gives digest and size of its manifest.
+
+    Raises RegistryError, and Damaged for a store that has not what the image consists of.
+    """
     store, client = ImageStore(root), Client(reference.domain, verify=verify)
     scope = f"repository:{reference.path}:pull,push"
     with store.using():
         found = store.resolve(image or reference.canonical)
-        raw = store.blobs.read(found.manifest_digest, 4 << 20)
+        raw = store.blobs.read(found.manifest_digest, MAX_MANIFEST)
         manifest = Manifest(raw, "")
-        others = [Reference.parse(name) for name in found.references if name]
-        sources = [one.path for one in others if one.domain == reference.domain and one.path != reference.path]
-        sender = _Sender(store, client, reference, scope, sources)
-        layers = list({layer.digest: layer for layer in manifest.layers if not layer.foreign}.values())
-        names = dict(zip([layer.digest for layer in manifest.layers], found.diff_ids, strict=True))
-
-        def one(layer: Descriptor) -> None:
-            short = names[layer.digest].partition(":")[2][:12]
-            news(short, "Preparing")
-            news(short, sender.send(layer))
-
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            for done in [pool.submit(one, layer) for layer in reversed(layers)]:
-                done.result()
         if manifest.config is None:
             raise Damaged(f"image {found.id} has no configuration")
-        sender.send(manifest.config)
-        client.request(
-            "PUT", f"/v2/{reference.path}/manifests/{reference.tag or found.manifest_digest}", scope=scope,
-            headers={"Content-Type": manifest.media_type}, body=lambda: raw, expected=(201, 202),
-        )  # fmt: skip
+        sender = _Sender(store, Uploads(root, store.blobs, client, reference.path, scope), reference, news)
+        names = dict(zip([layer.digest for layer in manifest.layers], found.diff_ids, strict=True))
+        layers = {layer.digest: layer for layer in manifest.layers if not layer.foreign}
+        for layer in reversed(layers.values()):
+            news(_short(names[layer.digest]), "Preparing", 0, 0)
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            running = [
+                pool.submit(sender.send, layer, _short(names[layer.digest])) for layer in reversed(layers.values())
+            ]
+            try:
+                for one in running:
+                    one.result()
+            except BaseException:
+                for one in running:
+                    one.cancel()
+                sender.stopped = True
+                raise
+        sender.send(manifest.config, "")
+        _put_manifest(client, reference.path, reference.tag or found.manifest_digest, manifest, found, scope)
     return found.manifest_digest, len(raw)
 
 
+def _put_manifest(client: Client, path: str, name: str, manifest: Manifest, image: Image, scope: str) -> None:
+    answer = client.request(
+        "PUT", f"/v2/{path}/manifests/{name}", scope=scope, headers={"Content-Type": manifest.media_type},
+        body=lambda: manifest.raw, expected=(201, 202),
+    )  # fmt: skip
+    told = answer.headers.get("Docker-Content-Digest", image.manifest_digest)
+    if told != image.manifest_digest and told.startswith("sha256:"):
+        raise RegistryError(f"{client.host} has stored {told[:80]}, and not {image.manifest_digest}")
+    if manifest.subject and "OCI-Subject" not in answer.headers:
+        announce(client, path, scope, manifest, image.manifest_digest)
+
+
+def _short(diff_id: str) -> str:
+    return diff_id.partition(":")[2][:12]
+
+
 class _Sender:
-    def __init__(self, store: ImageStore, client: Client, reference: Reference, scope: str, sources: list[str]) -> None:
-        self.store = store
-        self.client = client
-        self.path = reference.path
-        self.scope = scope
-        self.sources = sources
+    """The blobs of one image."""
 
-    def send(self, blob: Descriptor) -> str:
-        """Let the registry have the blob; gives Docker's word for how."""
-        if self._has(blob):
-            return "Layer already exists"
-        for source in self.sources:
-            start = f"/v2/{self.path}/blobs/uploads/?mount={blob.digest}&from={source}"
-            answer = self.client.request("POST", start, scope=self.scope, body=lambda: b"", expected=(201, 202))
-            if answer.status == 201:
-                return f"Mounted from {source}"
-            return self._upload(blob, answer.headers["Location"])
-        start = f"/v2/{self.path}/blobs/uploads/"
-        answer = self.client.request("POST", start, scope=self.scope, body=lambda: b"", expected=(202,))
-        return self._upload(blob, answer.headers.get("Location", ""))
+    def __init__(self, store: ImageStore, uploads: Uploads, reference: Reference, news: News) -> None:
+        self.uploads = uploads
+        self.news = news
+        self.stopped = False
+        self._store = store
+        self._reference = reference
+        self._lenders: dict[str, list[str]] | None = None
 
-    def _has(self, blob: Descriptor) -> bool:
-        path = f"/v2/{self.path}/blobs/{blob.digest}"
-        return self.client.request("HEAD", path, scope=self.scope, expected=(200, 404)).status == 200
+    def send(self, blob: Descriptor, name: str) -> None:
+        """Let the registry have the blob; the news is of `name`, and Docker's word for how."""
+        if self.stopped:
+            return
 
-    def _upload(self, blob: Descriptor, location: str) -> str:
-        if not location:
-            raise RegistryError(f"{self.client.host} gave no place to upload to")
-        target = urljoin(self.client.url("/"), location)
-        target += ("&" if urlsplit(target).query else "?") + f"digest={blob.digest}"
-        size = self.store.blobs.size(blob.digest)
-        if size != blob.size:
-            raise Damaged(f"blob {blob.digest} is missing from the store", hint="make or pull the image again")
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        def tell(sent: int) -> None:
+            if self.stopped:
+                raise SpecrunError("another layer could not be pushed")
+            if name:
+                self.news(name, "Pushing", sent, blob.size)
 
-        def body() -> Iterator[bytes]:
-            yield from self.store.blobs.chunks(blob.digest)  # verified while it goes
+        if self.uploads.has(blob.digest):
+            word = "Layer already exists"
+        elif source := next((one for one in self._sources(blob.digest) if self.uploads.mount(blob.digest, one)), ""):
+            word = f"Mounted from {source}"
+        else:
+            self.uploads.send(blob, tell)
+            word = "Pushed"
+        if name:
+            self.news(name, word, 0, 0)
 
-        self.client.request("PUT", target, scope=self.scope, headers=headers, body=body, expected=(201,))
-        return "Pushed"
+    def _sources(self, digest: str) -> list[str]:
+        """Other repositories of the same registry that have the blob, as far as our own store knows."""
+        if self._lenders is None:
+            self._lenders = self._find_lenders()
+        return self._lenders.get(digest, [])[:MOST_SOURCES]
+
+    def _find_lenders(self) -> dict[str, list[str]]:
+        lenders: dict[str, list[str]] = {}
+        for image in self._store.all():
+            names = [Reference.parse(text) for text in image.references]
+            paths = sorted({one.path for one in names if one.domain == self._reference.domain} - {self._reference.path})
+            if paths:
+                for layer in self._store.manifest(image)["layers"]:
+                    known = lenders.setdefault(layer["digest"], [])
+                    known += [path for path in paths if path not in known]
+        return lenders

@@ -90,6 +90,16 @@ def unpack_layer(root: Root, blobs: BlobStore, digest: str, diff_id: str) -> int
     return found.content_size
 
 
+def unpack_stream(root: Root, chunks: Iterable[bytes], diff_id: str) -> int:
+    """Like `unpack_layer`, from a stream that may be slow: nobody who wants another layer waits for it."""
+    if (known := content_size(root, diff_id)) >= 0:
+        return known
+    with Draft(root, digests.hex_of(diff_id)) as draft:
+        found = unpack(decompress(chunks), draft.fs, diff_id)
+        draft.commit(diff_id, found)
+    return found.content_size
+
+
 def keep_folder(root: Root, blobs: BlobStore, draft: Draft, packer: Packer, *, plain: bool = False) -> Layer:
     """Make the folder of a draft a layer: its archive becomes a blob, and the folder itself the unpacked layer.
 

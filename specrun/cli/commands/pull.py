@@ -7,8 +7,6 @@ from specrun.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from specrun.cli.context import Context
     from specrun.oci.reference import Reference
 
@@ -18,12 +16,13 @@ COMMAND = Command(
     "[OPTIONS] NAME[:TAG|@DIGEST]",
     "Pull an image from a registry.",
     [
+        Option("-a --all-tags", "flag", "Pull all tags of the repository"),
         Option("--platform", "value", "The platform to choose from an index, as linux/amd64"),
         Option("-q --quiet", "flag", "Suppress verbose output"),
         TLS_VERIFY,
     ],
-    examples=["pull 127.0.0.1:5000/hello:v7"],
-    unsupported="-a --all-tags --disable-content-trust",
+    examples=["pull 127.0.0.1:5000/hello:v7", "pull --platform linux/arm64 registry.example.com/hello"],
+    unsupported="--disable-content-trust",
 )
 
 
@@ -33,26 +32,43 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
+    verify = verified(options.tls_verify)
     reference = Reference.parse(options.arguments[0])
-    fetch(reference, context, verify=verified(options.tls_verify), platform=options.platform, quiet=options.quiet)
-    context.out(f"{reference.canonical}\n")
+    wanted = [reference]
+    if options.all_tags:
+        wanted = every_tag(reference, verify)
+    for one in wanted:
+        fetch(one, context, verify=verify, platform=options.platform, quiet=options.quiet)
+    context.out(f"{reference.name if options.all_tags else reference.canonical}\n")
     return 0
+
+
+def every_tag(reference: Reference, verify: bool) -> list[Reference]:
+    """All tags that the registry has of a repository. Raises UsageError when one is named already."""
+    from specrun.oci.reference import Reference
+    from specrun.registry.listing import tags
+
+    if reference.text not in (reference.name, reference.familiar_name):
+        raise UsageError("tag can't be used with --all-tags/-a")
+    return [Reference.parse(f"{reference.name}:{tag}") for tag in tags(reference, verify=verify)]
 
 
 def fetch(
     reference: Reference, context: Context, *, verify: bool = True, platform: str = "", quiet: bool = False,
-    write: Callable[[str], None] | None = None,
+    descriptor: int = 1,
 ) -> None:  # fmt: skip
-    """Pull what `reference` stands for, and say how it goes."""
+    """Pull what `reference` stands for, and say how it goes on standard output, or on another `descriptor`."""
+    from specrun.cli.progress import Progress
     from specrun.registry.pull import pull
 
-    say = (lambda text: None) if quiet else write or context.out
+    def say(text: str) -> None:
+        if not quiet:
+            context.write(descriptor, text.encode())
+
+    reference = reference.pinned
     say(f"{reference.tag or reference.digest}: Pulling from {reference.path}\n")
-
-    def news(layer: str, what: str) -> None:
-        say(f"{layer}: {what}\n")
-
-    found = pull(context.root(), reference, verify=verify, platform=platform, news=news)
+    with Progress(say, descriptor) as progress:
+        found = pull(context.root(), reference, verify=verify, platform=platform, news=progress.news)
     engine = context.engine()
     engine.images.collect()
     status = "Downloaded newer image" if found.new else "Image is up to date"

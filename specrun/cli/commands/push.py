@@ -4,44 +4,68 @@ from __future__ import annotations
 
 from specrun.cli.commands.pull import TLS_VERIFY, verified
 from specrun.cli.options import Command, Option
+from specrun.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
+    from specrun.oci.reference import Reference
 
 COMMAND = Command(
     "push",
     "[OPTIONS] NAME[:TAG]",
     "Push an image to a registry.",
-    [Option("-q --quiet", "flag", "Suppress verbose output"), TLS_VERIFY],
+    [
+        Option("-a --all-tags", "flag", "Push all tags of the repository that are here"),
+        Option("-q --quiet", "flag", "Suppress verbose output"),
+        TLS_VERIFY,
+    ],
     examples=["tag hello:v7 127.0.0.1:5000/hello:v7", "push 127.0.0.1:5000/hello:v7"],
-    unsupported="-a --all-tags --disable-content-trust",
+    unsupported="--disable-content-trust",
 )
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Push, with Docker's lines."""
     from specrun.oci.reference import Reference
-    from specrun.registry.push import push
     from specrun.store.images import ImageNotFound
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
+    verify = verified(options.tls_verify)
     reference = Reference.parse(options.arguments[0])
-    try:
-        context.engine().images.resolve(reference.canonical)
-    except ImageNotFound as error:
-        raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_name}") from error
+    images = context.engine().images
+    if options.all_tags:
+        if reference.text not in (reference.name, reference.familiar_name):
+            raise UsageError("tag can't be used with --all-tags/-a")
+        named = [Reference.parse(text) for image in images.all() for text in image.references]
+        wanted = sorted((one for one in named if one.name == reference.name and one.tag), key=lambda one: one.tag)
+    else:
+        try:
+            images.resolve(reference.canonical)
+        except ImageNotFound:
+            wanted = []
+        else:
+            wanted = [reference]
+    if not wanted:
+        raise ImageNotFound(f"An image does not exist locally with the tag: {reference.familiar_name}")
     if not options.quiet:
         context.out(f"The push refers to repository [{reference.name}]\n")
-
-    def news(layer: str, what: str) -> None:
-        if not options.quiet:
-            context.out(f"{layer}: {what}\n")
-
-    digest, size = push(context.root(), reference, verify=verified(options.tls_verify), news=news)
+    for one in wanted:
+        _push(one, context, verify, options.quiet)
     if options.quiet:
-        context.out(f"{reference.canonical}\n")
-    else:
-        context.out(f"{reference.tag}: digest: {digest} size: {size}\n")
+        context.out(f"{reference.name if options.all_tags else reference.canonical}\n")
     return 0
+
+
+def _push(reference: Reference, context: Context, verify: bool, quiet: bool) -> None:
+    from specrun.cli.progress import Progress
+    from specrun.registry.push import push
+
+    def say(text: str) -> None:
+        if not quiet:
+            context.out(text)
+
+    with Progress(say, 1) as progress:
+        digest, size = push(context.root(), reference, verify=verify, news=progress.news)
+    say(f"{reference.tag or reference.digest}: digest: {digest} size: {size}\n")

@@ -201,7 +201,7 @@ def _pull(image: str, context: Context, hint: str) -> None:
     from specrun.oci.reference import Reference
 
     try:
-        fetch(Reference.parse(image), context, write=context.err)
+        fetch(Reference.parse(image), context, descriptor=2)
     except SpecrunError as error:
         error.hint = hint or error.hint
         raise
