@@ -182,7 +182,7 @@ def _dispatch(arguments: list[str]) -> int:
 
     try:
         verb, rest = _verb(words)
-        module, _, function = verb.partition(":")
+        module, _, function = verb.replace("-", "_").partition(":")
         action = getattr(import_module(f"specrun.cli.commands.{module}"), function or "run")
         status: int = action(rest, Context(root, debug))
         return status
@@ -203,8 +203,6 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
         return LONG_NAMES[verb][rest[0]], rest[1:]
     if verb == "import":  # no module can have that name
         return "commit:import_", rest
-    if verb == "search-tags":  # nor this one
-        return "search_tags", rest
     if verb not in VERBS:
         raise _unknown(verb, verb, list(VERBS))
     return verb, rest

@@ -109,7 +109,11 @@ def _command(words: list[str]) -> tuple[Command | None, list[str]]:
     module = "commit" if target == "import" else target.partition(":")[0]
     if not module or (target not in VERBS and ":" not in target):
         return None, rest
-    found = [one for one in vars(import_module(f"specrun.cli.commands.{module}")).values() if isinstance(one, Command)]
+    found = [
+        one
+        for one in vars(import_module(f"specrun.cli.commands.{module.replace('-', '_')}")).values()
+        if isinstance(one, Command)
+    ]
     named = [one for one in found if one.name in (name, target)]
     return next(iter([*named, *found]), None), rest
 

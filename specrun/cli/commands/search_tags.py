@@ -1,4 +1,4 @@
-"""`specrun search-tags` and `specrun registry referrers`: what a registry has of a repository, and what refers to it."""
+"""`specrun search-tags` and `registry referrers`: what a registry has of a repository, and what refers to an image."""
 
 from __future__ import annotations
 
