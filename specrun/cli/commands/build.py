@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from specrun.build.executor import Result
+    from specrun.build.progress import Progress
     from specrun.build.request import BuildRequest, Secrets
     from specrun.cli.context import Context
     from specrun.cli.options import Parsed
 
+FORMS = ("auto", "plain", "tty", "quiet")
 COMMAND = Command(
     "build",
     "[OPTIONS] PATH | -",
@@ -39,7 +41,7 @@ COMMAND = Command(
         Option("--no-cache", "flag", "Do not use the cache"),
         Option("--on-error", "value", "What to do where a RUN step fails: shell opens one there"),
         Option("--platform", "value", "Platform to build for; only this machine's"),
-        Option("--progress", "value", "Form of the output: auto or plain"),
+        Option("--progress", "value", "Form of the output: auto, plain, tty or quiet ($BUILDKIT_PROGRESS)"),
         Option("-q --quiet", "flag", "Suppress the build output and print the image ID on success"),
         Option("--rm", "flag", "Accepted: intermediate containers are always removed"),
         Option("--secret", "list", "Secret for the build (id=NAME[,src=FILE|,env=VARIABLE])"),
@@ -59,10 +61,9 @@ def run(arguments: list[str], context: Context) -> int:
     """Build an image; the exit status of a failed RUN step is its command's own."""
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
-    if options.progress not in ("", "auto", "plain"):
-        raise UsageError(f"--progress {options.progress} is not supported", hint="auto or plain")
     if options.on_error not in ("", "shell"):
         raise UsageError(f"--on-error {options.on_error} is not supported", hint="shell")
+    _form(options)
     request = request_of(options)
     if options.check:
         from specrun.build.lint import check_request
@@ -73,20 +74,53 @@ def run(arguments: list[str], context: Context) -> int:
 
         return verify(context.root(), request, context.out)
     from specrun.build.executor import Build
-    from specrun.build.progress import Progress, Quiet
 
-    quiet = Quiet(lambda data: context.write(2, data))
-    progress = quiet if options.quiet else Progress(lambda data: context.write(1, data), explain=options.explain)
-    build = Build(context.root(), request, progress)
+    build = Build(context.root(), request, _progress(options, context))
     build.shell_on_error = options.on_error == "shell"
     _end_tidily()
     result = build.run()
     if options.quiet:
         context.out(f"{result.id}\n")
-    else:
+    elif _form(options) != "quiet":
         _tell(result, context)
     _write_files(options, result)
     return 0
+
+
+def _form(options: Parsed) -> str:
+    """The form of the output: plain, tty or quiet."""
+    form = options.progress or os.environ.get("BUILDKIT_PROGRESS") or "auto"
+    if form not in FORMS:
+        raise UsageError(f"--progress {form} is not supported", hint=f"one of {', '.join(FORMS)}")
+    if form == "tty" and not os.isatty(1):
+        raise UsageError("--progress tty needs a terminal to write to", hint="--progress plain")
+    if options.quiet:
+        return "quiet"
+    if options.on_error:
+        return "plain"  # the shell wants the terminal for itself
+    if form == "auto":
+        return "tty" if os.isatty(1) and os.environ.get("TERM", "dumb") != "dumb" else "plain"
+    return form
+
+
+def _progress(options: Parsed, context: Context) -> Progress:
+    form = _form(options)
+    if form == "quiet":
+        from specrun.build.progress import Quiet
+
+        return Quiet(lambda data: context.write(2, data))
+
+    def write(data: bytes) -> None:
+        context.write(1, data)
+
+    if form == "tty":
+        from specrun.build.live import Live, terminal_size
+
+        color = not os.environ.get("NO_COLOR")
+        return Live(write, lambda: terminal_size(1), color=color, explain=options.explain)
+    from specrun.build.progress import Progress
+
+    return Progress(write, explain=options.explain)
 
 
 def _end_tidily() -> None:
