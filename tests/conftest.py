@@ -14,6 +14,7 @@ import pytest
 
 from tests.support import leaks
 from tests.support.host import COMMAND, Host
+from tests.support.namespace import IPV4, IPV6, Namespace
 from tests.support.oci import Runtime
 
 
@@ -95,3 +96,16 @@ def runtime() -> Iterator[Runtime]:
     finally:
         runtime.close()
     assert leaks.left((runtime.mark,)) == {}
+
+
+@pytest.fixture
+def apart() -> Iterator[Namespace]:
+    """A network without anybody else in it, which forwards nothing."""
+    namespace = Namespace()
+    try:
+        namespace.put(IPV4, "0")
+        namespace.put(IPV6, "0")
+        namespace.sh("ip link set lo up")
+        yield namespace
+    finally:
+        namespace.close()

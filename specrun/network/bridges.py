@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 
 from specrun.errors import Conflict, HostUnfit, SpecrunError
 from specrun.files import write_atomic
-from specrun.network import links, neighbors, ports, rules
+from specrun.network import forwarding, links, neighbors, ports, rules
 from specrun.network.networks import DEFAULT, free_subnet
 from specrun.network.rules import Publication
 from specrun.network.subnets import Subnet
-from specrun_runtime import jsontext, netlink, nft, state
+from specrun_runtime import netlink, nft, state
 from specrun_runtime.netlink import Netlink
 
 TYPE_CHECKING = False
@@ -69,6 +68,9 @@ def take_down(store: NetworkStore, network: Network) -> None:
     if not others:
         neighbors.withdraw(root)
         _forget_fingerprint(root)
+    leading = [one for one in others if not one.internal]
+    with _Alone():
+        forwarding.switch_back(root, but={4 for _ in leading} | {6 for one in leading if one.ipv6})
 
 
 def settle_pools(store: NetworkStore, network: Network, kernel: Netlink) -> None:
@@ -208,59 +210,22 @@ def _make(root: Root, network: Network, kernel: Netlink) -> None:
             f"the host has a link called {name} already", hint="choose another name for the bridge"
         ) from error
     try:
-        _set(f"net/ipv4/conf/{name}/route_localnet", "1")
-        _set(f"net/ipv6/conf/{name}/accept_ra", "0")
-        _set(f"net/ipv6/conf/{name}/accept_dad", "0")
+        forwarding.put(f"net/ipv4/conf/{name}/route_localnet", "1")
+        forwarding.put(f"net/ipv6/conf/{name}/accept_ra", "0")
+        forwarding.put(f"net/ipv6/conf/{name}/accept_dad", "0")
         if not network.ipv6:
-            _set(f"net/ipv6/conf/{name}/disable_ipv6", "1")
+            forwarding.put(f"net/ipv6/conf/{name}/disable_ipv6", "1")
         index = links.index_of(name)
         for pool in network.pools:
             subnet = Subnet.parse(pool["Subnet"])
             if pool.get("Gateway") and (subnet.width == 32 or network.ipv6):
                 links.add_address(kernel, index, pool["Gateway"], subnet.prefix)
         if not network.internal:
-            _forward(root, ipv6=network.ipv6)
+            forwarding.switch_on(root, ipv6=network.ipv6)
         links.take_up(kernel, name)
     except BaseException:
         links.delete(kernel, name)
         raise
-
-
-def _forward(root: Root, *, ipv6: bool) -> None:
-    """Let the host forward packets, where it does not; what it said before is recorded first."""
-    keys = ["net/ipv4/ip_forward"]
-    if ipv6:
-        keys.append("net/ipv6/conf/all/forwarding")
-    changed = {key: before for key in keys if (before := _get(key)) not in ("1", "")}
-    if not changed:
-        return
-    path = f"{root.networks}/forwarding.json"
-    if not os.path.exists(path):
-        write_atomic(path, jsontext.dumps({"at": time.time(), "before": changed}).encode())
-    if "net/ipv6/conf/all/forwarding" in changed:
-        # A router ignores advertisements, and would lose its own routes, unless it is told otherwise.
-        for link in os.listdir("/proc/sys/net/ipv6/conf"):
-            if _get(f"net/ipv6/conf/{link}/accept_ra") == "1" and link not in ("all", "default"):
-                _set(f"net/ipv6/conf/{link}/accept_ra", "2")
-    for key in changed:
-        _set(key, "1")
-
-
-def _get(key: str) -> str:
-    try:
-        with open(f"/proc/sys/{key}", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _set(key: str, value: str) -> None:
-    try:
-        with open(f"/proc/sys/{key}", "w", encoding="ascii") as file:
-            file.write(value)
-    except FileNotFoundError:
-        if "ipv6" not in key:  # a kernel without IPv6
-            raise
 
 
 def unfit(what: str, error: OSError) -> SpecrunError:

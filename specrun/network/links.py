@@ -216,11 +216,25 @@ def set_default_route(kernel: Netlink, index: int, gateway: str) -> None:
     kernel.ask(NEWROUTE, body, netlink.CREATE | netlink.REPLACE, subject=f"default via {gateway}")
 
 
+def kinds(kernel: Netlink) -> dict[str, str]:
+    """The links of the host, each with its kind; "" for hardware and loopback."""
+    found = {}
+    for data in kernel.ask(GETLINK, _link(0), netlink.DUMP):
+        parts = netlink.attributes(data, 16)
+        about = netlink.attributes(parts.get(IFLA_LINKINFO, b""), 0)
+        found[_text(parts[IFLA_IFNAME])] = _text(about.get(IFLA_INFO_KIND, b""))
+    return found
+
+
+def _text(data: bytes) -> str:
+    return data.rstrip(b"\0").decode()
+
+
 def networks_in_use(kernel: Netlink) -> list[tuple[str, int, str]]:
     """What the host reaches directly or by a route, by its addresses and its routes: address, prefix and link."""
     names = {}
     for data in kernel.ask(GETLINK, _link(0), netlink.DUMP):
-        names[struct.unpack_from("=i", data, 4)[0]] = netlink.attributes(data, 16)[IFLA_IFNAME].rstrip(b"\0").decode()
+        names[struct.unpack_from("=i", data, 4)[0]] = _text(netlink.attributes(data, 16)[IFLA_IFNAME])
     found = []
     for data in kernel.ask(GETADDR, struct.pack("=BBBBI", 0, 0, 0, 0, 0), netlink.DUMP):
         family, prefix, _, _, index = struct.unpack_from("=BBBBI", data)

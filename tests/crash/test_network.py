@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.support import leaks
 from tests.support.host import Host, kill
+from tests.support.namespace import IPV4, Namespace
 
 
 def leases(host: Host) -> list[str]:
@@ -23,7 +24,7 @@ def elements(host: Host) -> str:
     text = ""
     for family, name in (("bridge", "macs"), ("bridge", "owners4"), ("inet", "any4"), ("inet", "one4")):
         kind = "map" if family == "inet" else "set"
-        words = ["nft", "list", kind, family, table, name]
+        words = [*host.prefix, "nft", "list", kind, family, table, name]
         text += subprocess.run(words, capture_output=True, text=True, check=True).stdout
     return "".join(line for line in text.splitlines() if "elements" in line)
 
@@ -39,7 +40,8 @@ def test_a_killed_monitor_s_port_and_address_are_free_for_the_next_command(host:
     assert elements(host) == ""
 
 
-def test_commands_killed_at_any_moment_leave_nothing_of_networks(host: Host) -> None:
+def test_commands_killed_at_any_moment_leave_nothing_of_networks(apart: Namespace, host: Host) -> None:
+    host.prefix = apart.enter
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
     host.ok("network", "create", "net")
@@ -63,6 +65,9 @@ def test_commands_killed_at_any_moment_leave_nothing_of_networks(host: Host) -> 
         host.ok("run", "--rm", "--net", name, "busybox", "true")
     host.ok("network", "prune", "-f")
     assert leaks.left(leaks.marks_of(host.root)) == {}, f"seed {seed}"
+    assert apart.sh("ip -br link").split()[0] == "lo", f"seed {seed}"
+    assert apart.sh("nft list ruleset") == "", f"seed {seed}"
+    assert apart.get(IPV4) == "0", f"seed {seed}"
 
 
 def test_two_hundred_containers_twenty_at_a_time(host: Host) -> None:

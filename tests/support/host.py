@@ -24,13 +24,15 @@ class Host:
             (self.root / "id").write_text(os.urandom(4).hex())
         self.environment = {**os.environ, "SPECRUN_ROOT": str(self.root), "SPECRUN_RUN": str(folder / "run")}
         self.environment.pop("NO_COLOR", None)
+        self.prefix: list[str] = []
+        """What stands before each command, such as `nsenter` and its options."""
 
     def run(
         self, *arguments: str, input: bytes | None = None, timeout: float = 60
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end; stdin is empty unless `input` is given."""
         return subprocess.run(
-            [COMMAND, *arguments],
+            [*self.prefix, COMMAND, *arguments],
             input=input if input is not None else b"",
             capture_output=True,
             env=self.environment,
@@ -52,7 +54,7 @@ class Host:
             "stdout": subprocess.DEVNULL,
             "stderr": subprocess.DEVNULL,
         }
-        return subprocess.Popen([COMMAND, *arguments], env=self.environment, **{**defaults, **options})  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen([*self.prefix, COMMAND, *arguments], env=self.environment, **{**defaults, **options})  # type: ignore[call-overload,no-any-return]
 
     def containers(self) -> list[str]:
         """The ids of all containers."""

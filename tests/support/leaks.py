@@ -21,13 +21,14 @@ def marks_of(root: Path) -> tuple[str, ...]:
 
 
 def present(marks: tuple[str, ...]) -> dict[str, set[str]]:
-    """Mounts, control groups, processes, network links and nft tables whose names contain one of `marks`, by kind."""
+    """What has one of `marks` in its name, by kind: mounts, control groups, processes, links, tables, records."""
     found = {
         "mounts": _mounts(),
         "cgroups": _cgroups(),
         "processes": _processes(marks),
         "links": set(os.listdir("/sys/class/net")),
         "tables": _tables(),
+        "forwarding": {str(path) for path in Path("/run/specrun/forwarding").glob("*/*")},
     }
     marked = {kind: {thing for thing in things if _is_marked(thing, marks)} for kind, things in found.items()}
     return {kind: things for kind, things in marked.items() if things}
