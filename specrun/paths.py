@@ -61,6 +61,11 @@ class Root:
         return f"{self.path}/projects"
 
     @property
+    def registries(self) -> str:
+        """registries/<project>/<name>/ of registries that specs keep running."""
+        return f"{self.path}/registries"
+
+    @property
     def filters(self) -> str:
         """Compiled seccomp filters, by the digest of their rules."""
         return f"{self.path}/filters"

@@ -65,8 +65,9 @@ class Listener:
         try:
             server = await loop.create_server(self._connection, host, port, ssl=self.tls, backlog=512)
         except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise SpecrunError(
-                f"cannot listen on {host}:{port}: {error.strerror}", hint="another address: --listen HOST:PORT"
+                f"cannot listen on {host}:{port}: {why}", hint="another address: --listen HOST:PORT"
             ) from error
         for listening in server.sockets:  # whoever reads nothing of an answer for so long is cut off
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.idle * 1000))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
-from specrun.spec.models import BuildSpec, CheckSpec, ImageSpec, ProcessSpec, PushSpec
+from specrun.spec.models import BuildSpec, CheckSpec, ImageSpec, ProcessSpec, PushSpec, RegistrySpec
 from specrun.spec.problems import Problem
 from specrun.spec.understand import dotted
 
@@ -39,6 +39,9 @@ def needs(resource: Resource) -> Iterator[Need]:
         yield from _dependencies(spec)
         if spec.registry:
             yield Need(f"registry/{spec.registry}", ("spec", "registry"), "started", True)
+    elif isinstance(spec, RegistrySpec):
+        if spec.proxy and spec.proxy.secret:
+            yield Need(f"secret/{spec.proxy.secret}", ("spec", "proxy", "secret"), "done", True)
     elif isinstance(spec, CheckSpec):
         for index, claim in enumerate(spec.claims):
             place: Path = (

@@ -67,6 +67,20 @@ def address(value: Any) -> str:
     return str(ip_address(value))
 
 
+def endpoint(value: Any) -> str:
+    """`HOST:PORT`; an IPv6 address stands in brackets."""
+    from ipaddress import ip_address
+
+    host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= 65535:
+        raise ValueError
+    if host.startswith("["):
+        return f"[{ip_address(host.removeprefix('[').removesuffix(']'))}]:{int(port)}"
+    if not re.fullmatch("[a-zA-Z0-9.-]+", host):
+        raise ValueError
+    return f"{host.lower()}:{int(port)}"
+
+
 def subnet(value: Any) -> str:
     """A network, without host bits."""
     from ipaddress import ip_network

@@ -64,7 +64,7 @@ def _tables() -> set[str]:
 
 
 def _processes(marks: tuple[str, ...]) -> set[str]:
-    """Monitors have the root's id among their arguments, the processes of containers in their control groups."""
+    """Monitors and registries have the root's id or folder among their arguments, containers in their groups."""
     here = os.readlink("/proc/self/ns/pid")
     found = set()
     for name in os.listdir("/proc"):
@@ -72,7 +72,9 @@ def _processes(marks: tuple[str, ...]) -> set[str]:
             continue
         try:
             words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            ours = "specrun_runtime" in words or os.readlink(f"/proc/{name}/ns/pid") != here
+            ours = (
+                "specrun_runtime" in words or "specrun.registry" in words or os.readlink(f"/proc/{name}/ns/pid") != here
+            )
             text = f"{name} {words} {Path(f'/proc/{name}/cgroup').read_text()}"
         except OSError:
             continue

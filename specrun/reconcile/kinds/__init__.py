@@ -23,6 +23,7 @@ TABLE = {
     "Volume": "volume:Volumes",
     "Secret": "files:Secrets",
     "Config": "files:Configs",
+    "Registry": "registry:Registries",
     "Push": "push:Pushes",
     "Check": "check:Checks",
 }

@@ -6,8 +6,9 @@ from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View
+from specrun.reconcile.kinds.registry import address_of
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
+from specrun.spec.loader import Resource, Specs
 from specrun.spec.models import PushSpec
 from specrun.spec.yamltext import Path
 from specrun.store.images import ImageNotFound
@@ -22,12 +23,12 @@ class Pushes:
     """Compared by the digest of the manifest, on both sides."""
 
     def unsupported(self, resource: Resource) -> list[Path]:
-        """A Registry of the specs, which this version has not."""
-        return [("registry",)] if _spec(resource).registry else []
+        """All of it is supported."""
+        return []
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """The digest that the registry has; None when it has none, or does not answer."""
-        target = _target(_spec(resource)) if resource else entry.values.get("to", "") if entry else ""
+        target = _target(view.specs, resource) if resource else entry.values.get("to", "") if entry else ""
         digest = _remote(target) if target else ""
         return Found(digest, facts={"digest": Fact(digest, target)}) if digest else None
 
@@ -45,27 +46,34 @@ class Pushes:
         if made is not None and made.action is not Action.KEEP:
             return Change(Action.UPDATE if found else Action.CREATE, key, f"{spec.image} is made anew")
         wanted = desk.observed.inputs.get(key, {}).get("image", "")
+        target = _target(desk.specs, resource)
         if found is None:
-            return Change(Action.CREATE, key, f"to {_target(spec)}", drifted=entry is not None and entry.made)
+            return Change(Action.CREATE, key, f"to {target}", drifted=entry is not None and entry.made)
         if found.id != wanted:
             drifted = entry is not None and entry.inputs.get("image") == wanted
-            return Change(Action.UPDATE, key, f"{_target(spec)} is {found.id[:19]}, not {wanted[:19]}", drifted=drifted)
+            return Change(Action.UPDATE, key, f"{target} is {found.id[:19]}, not {wanted[:19]}", drifted=drifted)
         return Change(Action.KEEP, key, "")
 
     def apply(self, task: Task) -> None:
         """Push. Raises SpecrunError."""
         from specrun.registry.push import push
 
-        spec = _spec(task.resource)
-        push(task.view.root, Reference.parse(_target(spec)), image=spec.image)
+        target = Reference.parse(_target(task.view.specs, task.resource))
+        push(task.view.root, target, image=_spec(task.resource).image)
 
     def remove(self, view: View, entry: Entry) -> str:
         """What others may have pulled by now is not taken away."""
         return f"kept: {entry.values.get('to') or entry.values.get('image')} stays in its registry"
 
 
-def _target(spec: PushSpec) -> str:
-    return spec.to or spec.image
+def _target(specs: Specs, resource: Resource) -> str:
+    """Where it goes: what `to` says, else the image's own name, at the Registry if one is named."""
+    spec = _spec(resource)
+    if spec.to or not spec.registry:
+        return spec.to or spec.image
+    image = Reference.parse(spec.image)
+    path = image.path.removeprefix("library/")
+    return f"{address_of(specs.resources[f'registry/{spec.registry}'])}/{path}:{image.tag or 'latest'}"
 
 
 def _remote(target: str) -> str:

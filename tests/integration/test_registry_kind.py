@@ -1,0 +1,189 @@
+"""Kind Registry: a server that specs keep running, seen from outside and from the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import leaks
+from tests.support.host import Host
+from tests.support.pusher import Pusher, ask
+
+EXAMPLE = Path(__file__).parents[2] / "specs/registry.yaml"
+SPEC = """apiVersion: specrun/v1
+kind: Registry
+metadata: {{name: r}}
+spec: {{listen: "127.0.0.1:{port}"{more}}}
+"""
+
+
+@pytest.fixture
+def port() -> int:
+    """One that nobody has, most likely."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Kept:
+    """A spec of one registry, applied."""
+
+    def __init__(self, host: Host, folder: Path, port: int) -> None:
+        self.host, self.port = host, port
+        self.file = folder / "spec.yaml"
+
+    def apply(self, more: str = "") -> str:
+        self.file.write_text(SPEC.format(port=self.port, more=f", {more}" if more else ""))
+        return self.host.ok("apply", str(self.file))
+
+    def plan(self) -> str:
+        done = self.host.run("plan", str(self.file))
+        assert done.returncode in (0, 2), done.stderr
+        return done.stdout.decode() if done.returncode else ""
+
+    @property
+    def folder(self) -> Path:
+        return self.host.root / "registries/spec/r"
+
+    @property
+    def pid(self) -> int:
+        return int(json.loads((self.folder / "server.json").read_text())["pid"])
+
+    @property
+    def keeper(self) -> int:
+        return int((self.folder / "owner").read_text().split()[0])
+
+
+@pytest.fixture
+def kept(host: Host, tmp_path: Path, port: int) -> Iterator[Kept]:
+    made = Kept(host, tmp_path, port)
+    yield made
+    host.ok("delete", str(made.file))
+    assert leaks.left((str(host.folder),)) == {}
+
+
+def await_true(claim: Callable[[], bool]) -> None:
+    for _ in range(400):
+        try:
+            if claim():
+                return
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+    raise AssertionError("it has not come true in 20 seconds")
+
+
+def test_the_example(host: Host, tmp_path: Path, port: int) -> None:
+    spec = tmp_path / "registry.yaml"
+    spec.write_text(EXAMPLE.read_text().replace("127.0.0.1:5000\n  quota", f"127.0.0.1:{port}\n  quota"))
+    host.ok("apply", str(spec))
+    assert host.run("plan", str(spec)).returncode == 0
+    assert host.ok("pull", "-q", f"127.0.0.1:{port}/hello:v7")
+    rows = {line.split()[1]: line.split()[2] for line in host.ok("status", str(spec)).splitlines()[1:]}
+    assert rows["registry"] == "running"
+    assert "its images stay in" in host.ok("delete", str(spec))
+    assert leaks.left((str(host.folder),)) == {}
+    assert host.ok("registry", "fsck", "--storage", str(host.root / "registries/registry/registry/data"))
+
+
+def test_what_it_is_told_can_change(kept: Kept) -> None:
+    kept.apply()
+    pusher = Pusher(kept.port, "a", "t")
+    pusher.push("t")
+    first = kept.pid
+    assert kept.plan() == ""
+    kept.apply("readOnly: true, quota: 1m, warning: old images")
+    assert kept.plan() == "" and kept.pid != first
+    assert ask(kept.port, "POST", "/v2/a/blobs/uploads/")[0] == 405
+    assert pusher.lost() == []
+    second = kept.pid
+    kept.file.write_text(kept.file.read_text().replace("{name: r}", "{name: r, labels: {a: b}}"))
+    assert kept.host.run("apply", str(kept.file)).returncode == 0
+    assert kept.pid == second  # nothing that concerns the server
+    kept.file.write_text(kept.file.read_text().replace("readOnly: true", "keep: false"))
+    kept.host.ok("apply", str(kept.file))
+    kept.host.ok("delete", str(kept.file))
+    assert not (kept.host.root / "registries").exists()
+
+
+def test_a_server_that_is_killed_comes_back(kept: Kept) -> None:
+    kept.apply()
+    first = kept.pid
+    os.kill(first, signal.SIGKILL)
+    await_true(lambda: kept.pid != first and ask(kept.port, "GET", "/v2/")[0] == 200)
+    assert kept.plan() == ""
+    # With its keeper it is gone for good, until somebody applies the spec again.
+    os.kill(kept.keeper, signal.SIGKILL)
+    await_true(lambda: "its server has ended" in kept.plan())
+    assert kept.host.run("drift", str(kept.file)).returncode == 2
+    assert "updated" in kept.apply()
+    assert ask(kept.port, "GET", "/v2/")[0] == 200 and kept.plan() == ""
+
+
+def test_its_files(kept: Kept, tmp_path: Path) -> None:
+    def password(text: str) -> None:
+        command = ["htpasswd", "-Bbn", "-C", "4", "alice", text]
+        (tmp_path / "users").write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    def enters(text: str) -> bool:
+        import base64
+
+        header = f"Basic {base64.b64encode(f'alice:{text}'.encode()).decode()}"
+        return ask(kept.port, "GET", "/v2/", None, {"Authorization": header})[0] == 200
+
+    password("one")
+    kept.apply("htpasswd: users")
+    server = kept.pid
+    assert enters("one") and ask(kept.port, "GET", "/v2/")[0] == 401
+    assert (kept.folder / "htpasswd").stat().st_mode & 0o777 == 0o600
+    password("two")
+    assert "htpasswd" in kept.plan()
+    kept.apply("htpasswd: users")
+    assert enters("two") and not enters("one") and kept.pid == server
+    (kept.folder / "htpasswd").write_text("")
+    assert "htpasswd" in kept.plan()
+    kept.apply()
+    assert ask(kept.port, "GET", "/v2/")[0] == 200 and not (kept.folder / "htpasswd").exists()
+
+
+def test_a_port_that_somebody_has(kept: Kept) -> None:
+    with socket.create_server(("127.0.0.1", kept.port)):
+        with pytest.raises(AssertionError, match="the registry does not start: .*Address already in use"):
+            kept.apply()
+        assert leaks.left((str(kept.host.folder),)) == {}
+    kept.apply()
+    assert kept.plan() == ""
+
+
+def test_a_cache_with_a_secret(host: Host, tmp_path: Path, port: int) -> None:
+    (tmp_path / "spec.yaml").write_text(f"""apiVersion: specrun/v1
+kind: Secret
+metadata: {{name: hub}}
+spec: {{environment: HUB_PASSWORD}}
+---
+apiVersion: specrun/v1
+kind: Registry
+metadata: {{name: hub}}
+spec:
+  listen: 127.0.0.1:{port}
+  keep: false
+  proxy: {{remote: "http://127.0.0.1:1", ttl: 5m, user: cache, secret: hub}}
+""")
+    host.environment["HUB_PASSWORD"] = "s3cret"
+    host.ok("apply", str(tmp_path / "spec.yaml"))
+    assert host.run("plan", str(tmp_path / "spec.yaml")).returncode == 0
+    status, answer = ask(port, "GET", "/v2/a/manifests/v1")
+    assert status == 503 and b"this cache does not have it" in answer
+    server = json.loads((host.root / "registries/spec/hub/server.json").read_text())["pid"]
+    for name in ("cmdline", "environ"):
+        assert b"s3cret" not in Path(f"/proc/{server}/{name}").read_bytes()
+    host.ok("delete", str(tmp_path / "spec.yaml"))
+    assert leaks.left((str(host.folder),)) == {}
