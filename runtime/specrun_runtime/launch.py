@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MFD_EXEC = 0x10
-_BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.monitor import {entry}; {entry}()"
+_BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.{module} import {entry}; {entry}()"
 FIRST_PRESERVED = 10
 """Where a monitor finds the descriptors that it is to hand on."""
 
@@ -79,10 +79,19 @@ class Monitor:
                 pass
 
 
-def spawn(stdin: int, stdout: int, stderr: int, preserved: list[int] | None = None, *, label: str = "") -> Monitor:
+def spawn(
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    preserved: list[int] | None = None,
+    *,
+    label: str = "",
+    supervisor: bool = False,
+) -> Monitor:
     """Start a monitor whose descriptors 0, 1 and 2 are the given ones, and which can hand on the `preserved`.
 
-    `label` is among its arguments, so that `ps` and a test can tell whose it is.
+    A `supervisor` (`specrun_runtime.monitor`) stays with a container of the engine; any other one does one of the
+    errands of `specrun_runtime.errands`. `label` is among its arguments, so that `ps` and a test can tell whose it is.
 
     It is worth doing early: the interpreter takes some milliseconds to be ready, in which the caller can prepare
     the request.
@@ -92,7 +101,7 @@ def spawn(stdin: int, stdout: int, stderr: int, preserved: list[int] | None = No
     try:
         moves = [(stdin, 0), (stdout, 1), (stderr, 2), (request_reader, 3), (far.fileno(), 4)]
         moves += [(source, FIRST_PRESERVED + index) for index, source in enumerate(preserved or ())]
-        pid = _start("main", moves, label)
+        pid = _start("monitor" if supervisor else "errands", "main", moves, label)
     except BaseException:
         os.close(request_writer)
         reports.close()
@@ -110,7 +119,7 @@ class Launcher:
         self._orders, far = Channel.pair()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
-            self._pid = _start("serve", [(null, 0), (null, 1), (2, 2), (far.fileno(), 3)], label)
+            self._pid = _start("errands", "serve", [(null, 0), (null, 1), (2, 2), (far.fileno(), 3)], label)
         finally:
             os.close(null)
             far.close()
@@ -135,16 +144,17 @@ class Launcher:
         return Monitor(0, request_writer, reports)
 
 
-def _start(entry: str, moves: list[tuple[int, int]], label: str) -> int:
-    """A fresh interpreter that calls `entry` of the monitor module, with descriptors moved as told; gives its pid."""
+def _start(module: str, entry: str, moves: list[tuple[int, int]], label: str) -> int:
+    """A fresh interpreter that calls `entry` of `module`, with descriptors moved as told; gives its pid."""
     # Copies above all targets first, so that no move overwrites the source of a later one.
     floor = FIRST_PRESERVED + len(moves) + 10
     image = sealed_interpreter(floor)
+    boot = _BOOT.format(path=_SOURCE_ROOT, module=module, entry=entry)
     high = [fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, floor) for source, _ in moves]
     try:
         return os.posix_spawn(
             f"/proc/self/fd/{image}",
-            [base_interpreter(), "-I", "-S", "-X", "utf8", "-c", _BOOT.format(path=_SOURCE_ROOT, entry=entry), label],
+            [base_interpreter(), "-I", "-S", "-X", "utf8", "-c", boot, label],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, copy, to) for copy, (_, to) in zip(high, moves, strict=True)],
             setsid=True,

@@ -1,14 +1,8 @@
-"""The sealed process between a command and a container: it forks the container's first process, and may outlive it.
+"""The sealed process between a command and a container: it has the container started, and outlives the command.
 
-It is started by `specrun_runtime.launch` with the container's stdin and the attached stdout and stderr as its own
-0, 1 and 2, a pipe with one request on 3, and a channel for reports on 4. The request's `action` is one of
-
-- `supervise`: start a container of the engine, keep its log, record its end, clean up: one for each running container;
-- `create`: make a container of the OCI command line, which waits at its gate, and end;
-- `exec`: start one process more in a running container.
-
-Reports: `started` with `pid` and `start_time` (and the master of a terminal), `failed` with `step`, `message`,
-`number` and `status`, and `exited` with `status`. It keeps to a handful of modules, as there are many of it.
+There is one for each running container: it keeps the container's log, records its end, and cleans up. It is started by
+`specrun_runtime.launch` with the container's stdin and the attached stdout and stderr as its own 0, 1 and 2. As there
+are many of it, it keeps to a handful of modules; what a start needs is loaded by its `Starter`.
 """
 
 from __future__ import annotations
@@ -20,190 +14,46 @@ import select
 import sys
 import time
 
-from specrun_runtime import attachment, channel, eventlog, health, init, jsontext, libc, logfile, restarts, state
-from specrun_runtime.birth import Birth
+from specrun_runtime import attachment, eventlog, health, jsontext, libc, logfile, restarts, state
 from specrun_runtime.cgroups import Cgroup
-from specrun_runtime.channel import Channel
 from specrun_runtime.constants import Prctl
-from specrun_runtime.errors import IsolationError, SpecError, StartFailed
-from specrun_runtime.fds import read_all, start_time, write_all
+from specrun_runtime.errors import IsolationError
+from specrun_runtime.fds import start_time
 from specrun_runtime.files import discard, remove_tree
-from specrun_runtime.joining import Joining
-from specrun_runtime.launch import FIRST_PRESERVED
-from specrun_runtime.spec import Process, Spec
-from specrun_runtime.steps import Overlay
+from specrun_runtime.outputs import Output, Sink, Visitors
+from specrun_runtime.reporting import explain, read_request, say, settle
+from specrun_runtime.starter import Starter, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-REQUESTS, REPORTS = 3, 4
-_CHUNK = 65536
 
-
-def serve() -> None:
-    """Fork a monitor for each order that comes on descriptor 3, until its other end is closed. Never returns."""
-    _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody here waits for them
-    orders = Channel.at(REQUESTS)
-    os.set_inheritable(REQUESTS, False)
-    while True:
-        message, descriptors = orders.receive_many(5)
-        if message is None:
-            os._exit(0)
-        if os.fork() == 0:
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            os.setsid()
-            high = [os.dup(descriptor) for descriptor in descriptors]
-            while min(high) < FIRST_PRESERVED:
-                high = [os.dup(descriptor) for descriptor in high]
-            for target, source in enumerate(high):
-                os.dup2(source, target)
-            libc.close_range(REPORTS + 1)
-            main()
-        for descriptor in descriptors:
-            os.close(descriptor)
+_STEP = "supervise the container"
 
 
 def main() -> None:
-    """Do what the request asks for. Never returns."""
+    """Supervise the container that the request names. Never returns."""
     status = 0
     try:
-        for number in (_signal.SIGHUP, _signal.SIGINT, _signal.SIGTERM):
-            _signal.signal(number, _signal.SIG_IGN)
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # a caller that ignores it would have us wait in vain
-        text = read_all(REQUESTS, 8 << 20)
-        os.close(REQUESTS)
-        if text:
-            request = jsontext.loads(text)
-            for descriptor in range(FIRST_PRESERVED + request.get("preserved", 0)):
-                try:
-                    os.set_inheritable(descriptor, False)
-                except OSError:
-                    continue
-            os.umask(0o077)
-            os.chdir("/")
-            _leave_niceness()
-            _ACTIONS[request["action"]](request)
+        settle()
+        starter = Starter()
+        if request := read_request():
+            Supervisor(request, starter).run()
     except BaseException as error:
         status = 1
-        _say({"event": "failed", **_explain(error)})
+        say({"event": "failed", **explain(error, _STEP)})
     os._exit(status)
-
-
-def _leave_niceness() -> None:
-    """A container does not run slower for the shell that it was started from."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
-    except PermissionError:
-        pass  # without CAP_SYS_NICE nobody gets faster
-
-
-def _supervise(request: dict[str, Any]) -> None:
-    Supervisor(request).run()
-
-
-def _create(request: dict[str, Any]) -> None:
-    """Make a container that waits at its gate; with `stay`, wait for its end too."""
-    directory = request["directory"]
-    with open(f"{request['bundle']}/config.json", "rb") as file:
-        document = jsontext.loads(file.read())
-    spec = Spec(document)
-    spec.root = os.path.join(request["bundle"], spec.root)
-    preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
-    body = init.Body(spec.process, init.Streams(0, 1, 2, preserved))
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    body.gate = init.Gate(
-        os.open(f"{directory}/exec.fifo", os.O_RDWR | flags),  # a writer too, so that its end is never read
-        os.open(f"{directory}/failure", os.O_WRONLY | flags),
-    )
-    cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
-    birth = Birth(spec, cgroup, body, cache=request["cache"], identity=request["id"], bundle=request["bundle"])
-    libc.prctl(Prctl.SET_DUMPABLE, 0)
-    try:
-        pid = birth.run()
-        _send_console(request, spec.process, birth.terminal)
-    except BaseException:
-        cgroup.kill()
-        cgroup.remove(2.0)
-        raise
-    os.close(body.gate.descriptor)
-    os.close(body.gate.failures)
-    _say({"event": "started", "pid": pid, "start_time": start_time(pid)})
-    if request["stay"]:
-        _await_end(pid)
-
-
-def _exec(request: dict[str, Any]) -> None:
-    """Start one process more in a running container; with `stay`, wait for its end too."""
-    process = Process(request["process"])
-    preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
-    stdin = 0 if request.get("stdin", True) else -1
-    body = init.Body(process, init.Streams(stdin, 1, 2, preserved), user=request["user"])
-    body.personality = request["personality"]
-    body.groups = request.get("groups", [])
-    cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])
-    joining = Joining(
-        request["pid"], request["start_time"], cgroup, body, rules=request["seccomp"], cache=request["cache"]
-    )
-    libc.prctl(Prctl.SET_CHILD_SUBREAPER, 1)
-    libc.prctl(Prctl.SET_DUMPABLE, 0)
-    pid = joining.run()
-    by_report = process.terminal and not request["console_socket"]
-    if not by_report:
-        _send_console(request, process, joining.terminal)
-    started = {"event": "started", "pid": pid, "start_time": start_time(pid)}
-    _say(started, joining.terminal if by_report else -1)
-    if by_report:
-        if request["drain"]:
-            _drain(joining.terminal)
-        os.close(joining.terminal)
-    if request["stay"]:
-        _await_end(pid)
-
-
-def _drain(master: int) -> None:
-    """Keep a terminal alive that nobody looks at, until its last user has gone."""
-    try:
-        while os.read(master, _CHUNK):
-            continue
-    except OSError:
-        pass
-
-
-def _send_console(request: dict[str, Any], process: Process, master: int) -> None:
-    """Hand the master of the terminal to whoever listens at the console socket (runc's convention)."""
-    if process.terminal:
-        try:
-            channel.send_to(request["console_socket"], b"/dev/ptmx", [master])
-        except OSError as error:
-            raise StartFailed("send the terminal to the console socket", str(error), error.errno or 0) from error
-        os.close(master)
-
-
-def _await_end(pid: int) -> None:
-    """Hold nothing of the container's streams, and report its end."""
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    for descriptor in range(3):
-        os.dup2(null, descriptor, inheritable=False)
-    while True:
-        ended, status = os.waitpid(-1, 0)  # orphans of the container's hooks come to us too
-        if ended == pid:
-            break
-    code = os.waitstatus_to_exitcode(status)
-    _say({"event": "exited", "status": 128 - code if code < 0 else code})
-
-
-_ACTIONS = {"supervise": _supervise, "create": _create, "exec": _exec}
 
 
 class Supervisor:
     """One container of the engine from the request to its end."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: dict[str, Any], starter: Starter) -> None:
+        self.request = request
+        self.starter: Starter | None = starter
+        """Of the first start; for each further one there is a new one."""
         self.directory: str = request["directory"]
-        self.user: str | None = request["user"]
-        self.groups: list[str] = request["groups"]
-        self.reaper: bool = request["init"]
         self.durable: bool = request["durable"]
         self.removal: dict[str, Any] | None = request["removal"]
         self.attached = (bool(request["attach"]["stdout"]), bool(request["attach"]["stderr"]))
@@ -212,8 +62,6 @@ class Supervisor:
         """Whether its input stays open for whoever attaches: "" for no, "once" until the first one has left, "open"."""
         self.feed = -1
         """The writing end of that input."""
-        self.overlay = Overlay(**request["overlay"]) if request["overlay"] else None
-        self.cache: str | None = request["cache"]
         self.cgroup = Cgroup(request["cgroup"])
         self.network = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if (path := request["network"]) else -1
         """The network namespace, which outlives each of the container's first processes."""
@@ -237,7 +85,10 @@ class Supervisor:
         self.state.monitor_pid, self.state.restarts = os.getpid(), 0
         self.log = self._open_log()
         try:
-            status = self._watch(*self._start())
+            started = self._start()
+            if self._policy()["Name"] != "no":
+                load()
+            status = self._watch(*started)
             while self._await_restart(status):
                 status = self._watch(*self._start())
         except BaseException as error:
@@ -250,32 +101,19 @@ class Supervisor:
         return logfile.Log(f"{self.directory}/log", size, count) if count else logfile.NoLog()
 
     def _start(self) -> tuple[int, list[Output]]:
-        with open(f"{self.directory}/config.json", "rb") as file:
-            spec = Spec(jsontext.loads(file.read()))
-        if self.network >= 0:
-            spec.namespaces["network"] = f"/proc/self/fd/{self.network}"
-        pairs = [] if spec.process.terminal else [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
-        streams = init.Streams(self.stdin, pairs[0][1], pairs[1][1]) if pairs else init.Streams(-1, -1, -1)
-        body = init.Body(spec.process, streams, user=self.user)
-        body.groups, body.reaper = self.groups, self.reaper
-        birth = Birth(spec, self.cgroup, body, overlay=self.overlay, cache=self.cache)
-        pid = birth.run()
-        for _, writer in pairs:
-            os.close(writer)
-        if self.keep and pairs:
+        starter, self.starter = self.starter or Starter(), None
+        pid, descriptors, terminal = starter.start(self._order(), self.network)
+        if self.keep and not terminal:
             self.feed = os.open("/proc/self/fd/0", os.O_WRONLY | os.O_CLOEXEC)
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 0, inheritable=False)  # only the container holds its stdin now, so that its end is seen
         os.close(null)
-        if pairs:
-            outputs = [
-                Output(reader, name, [Sink(sink, pipeline=True)] if attached else [])
-                for (reader, _), name, sink, attached in zip(
-                    pairs, (b"stdout", b"stderr"), (1, 2), self.attached, strict=True
-                )
-            ]
-        else:
-            outputs = [Output(birth.terminal, b"stdout", [Sink(1, pipeline=False)] if self.attached[0] else [])]
+        outputs = [
+            Output(reader, name, [Sink(sink, pipeline=not terminal)] if attached else [])
+            for reader, name, sink, attached in zip(
+                descriptors, (b"stdout", b"stderr"), (1, 2), self.attached, strict=False
+            )
+        ]
         self.state.move(state.RUNNING)
         self.state.pid, self.state.start_time = pid, start_time(pid)
         self.state.started_at = time.time()
@@ -285,12 +123,18 @@ class Supervisor:
         self._tell("start")
         if self.state.restarts and self._is_stopped():  # while it was being started
             os.kill(pid, _signal.SIGKILL)
-        _say({"event": "started", "pid": pid, "start_time": self.state.start_time}, birth.terminal)
+        started = {"event": "started", "pid": pid, "start_time": self.state.start_time}
+        say(started, descriptors[0] if terminal else -1)
         return pid, outputs
+
+    def _order(self) -> dict[str, Any]:
+        """What the starter needs to know."""
+        names = ("directory", "user", "groups", "init", "overlay", "cache", "cgroup")
+        return {**{name: self.request[name] for name in names}, "stdin": self.stdin >= 0}
 
     def _record_failure(self, error: BaseException) -> None:
         """A container that never ran: what was made for it goes, and its record says why."""
-        explanation = _explain(error)
+        explanation = explain(error, _STEP)
         self._remove_cgroup()
         attachment.release(self.directory)
         if self.removal:
@@ -392,13 +236,17 @@ class Supervisor:
         with open(f"{self.directory}/config.json", "rb") as file:
             document = jsontext.loads(file.read())
         rules = document["linux"].get("seccomp")
+        from specrun_runtime import init
+        from specrun_runtime.joining import Joining
+        from specrun_runtime.spec import Process
+
         process = Process({**document["process"], "args": args, "terminal": False})
 
         def start(writer: int) -> int:
-            body = init.Body(process, init.Streams(-1, writer, writer), user=self.user)
-            body.groups = self.groups
-            known = self.state
-            return Joining(known.pid, known.start_time, self.cgroup, body, rules=rules, cache=self.cache).run()
+            body = init.Body(process, init.Streams(-1, writer, writer), user=self.request["user"])
+            body.groups = self.request["groups"]
+            known, cache = self.state, self.request["cache"]
+            return Joining(known.pid, known.start_time, self.cgroup, body, rules=rules, cache=cache).run()
 
         return health.Health(
             self.check,
@@ -433,7 +281,7 @@ class Supervisor:
         lasted = time.time() - known.started_at
         self._record_end(status, state.RESTARTING)
         self.visitors.close({"event": "exited", "status": status})
-        _say({"event": "exited", "status": status})
+        say({"event": "exited", "status": status})
         self._leave_caller()
         self.delay = restarts.delay(self.delay, lasted)
         deadline = time.monotonic() + self.delay
@@ -489,7 +337,7 @@ class Supervisor:
         if self.removal and self._goes():
             self._remove_directory(self.removal)
         self.visitors.close({"event": "exited", "status": status})
-        _say({"event": "exited", "status": status})
+        say({"event": "exited", "status": status})
 
     def _goes(self) -> bool:
         """Whether the container is removed at its end; not when a restart by hand keeps it."""
@@ -543,133 +391,6 @@ class Supervisor:
         """Record an event of the container."""
         about = self.events
         eventlog.append(about["folder"], "container", action, about["id"], {**about["attributes"], **more})
-
-
-class Sink:
-    """Where an attached command gets a stream."""
-
-    __slots__ = ("number", "owned", "pipeline")
-
-    def __init__(self, number: int, *, pipeline: bool, owned: bool = False) -> None:
-        self.number = number
-        self.pipeline = pipeline
-        """Whether a caller that reads no more closes the stream, so that `specrun run ... | head` ends."""
-        self.owned = owned
-        """Whether the descriptor is closed with it."""
-
-    def put(self, data: bytes) -> bool:
-        """Write; False when nobody reads any more."""
-        try:
-            write_all(self.number, data)
-        except OSError:
-            if self.owned:
-                os.close(self.number)
-            return False
-        return True
-
-
-class Output:
-    """One stream of the container: from its pipe or terminal to the log and to those who are attached."""
-
-    __slots__ = ("name", "reader", "sinks")
-
-    def __init__(self, reader: int, name: bytes, sinks: list[Sink]) -> None:
-        self.reader = reader
-        self.name = name
-        self.sinks = sinks
-
-    def pump(self, log: logfile.Log | logfile.NoLog) -> bool:
-        """Pass one chunk on; False at the end of the stream, or when a pipeline's reader has gone."""
-        try:
-            data = os.read(self.reader, _CHUNK)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            if error.errno != 5:  # EIO: the last of the terminal's users has gone
-                raise
-            return False
-        if not data:
-            return False
-        log.write(self.name, data)
-        for sink in self.sinks[:]:
-            if not sink.put(data):
-                self.sinks.remove(sink)
-                if sink.pipeline:
-                    return False
-        return True
-
-
-class Visitors:
-    """Commands that attach to the container, by a socket in its folder, which only its owner can enter.
-
-    A visitor sends one message with the descriptors that the outputs are to go to; it is told `attached`, with the
-    writing end of the container's input if there is one, and `exited` at the end. Or it sends `orders` when it has
-    written others, and is told `taken`.
-    """
-
-    def __init__(self, directory: str, poll: select.poll) -> None:
-        self._poll = poll
-        self._path = f"{directory}/attach"
-        self._guests: dict[int, Channel] = {}
-        self._listener = channel.listen(self._path)
-        poll.register(self._listener, select.POLLIN)
-
-    def __contains__(self, number: int) -> bool:
-        return number == self._listener.fileno() or number in self._guests
-
-    def heed(self, number: int) -> tuple[dict[str, Any] | None, list[int]]:
-        """Let somebody in, or hear what a visitor says, with the descriptors that it sends."""
-        if number == self._listener.fileno():
-            guest = channel.accept(self._listener)
-            self._guests[guest.fileno()] = guest
-            self._poll.register(guest.fileno(), select.POLLIN)
-            return None, []
-        message, descriptors = self._guests[number].receive_many(3)
-        if message is None:
-            self._poll.unregister(number)
-            self._guests.pop(number).close()
-        return message, descriptors
-
-    def send(self, number: int, message: dict[str, Any], descriptor: int = -1) -> None:
-        """Tell one of them."""
-        try:
-            self._guests[number].send(message, descriptor)
-        except OSError:
-            pass  # gone; it is noticed as the end of what it says
-
-    def close(self, message: dict[str, Any]) -> None:
-        """Tell all of them, and let nobody in any more."""
-        for number in self._guests:
-            self.send(number, message)
-            self._guests[number].close()
-        self._guests.clear()
-        self._listener.close()
-        try:
-            os.unlink(self._path)
-        except OSError:
-            pass  # gone with the folder
-
-
-def _explain(error: BaseException) -> dict[str, Any]:
-    step, number, status, message = "supervise the container", getattr(error, "errno", 0) or 0, 125, str(error)
-    if isinstance(error, StartFailed):
-        step, number, status, message = error.step, error.number, error.status, error.message
-    elif isinstance(error, SpecError):
-        step = "read the configuration"
-    elif not isinstance(error, OSError):
-        frame = error.__traceback__
-        while frame and frame.tb_next:
-            frame = frame.tb_next
-        where = f" (line {frame.tb_lineno} of {frame.tb_frame.f_code.co_filename})" if frame else ""
-        message = f"{type(error).__name__}: {error}{where}"
-    return {"step": step, "number": number, "status": status, "message": message}
-
-
-def _say(report: dict[str, Any], descriptor: int = -1) -> None:
-    try:
-        Channel.at(os.dup(REPORTS)).send(report, descriptor)
-    except OSError:
-        pass  # the command has ended, as it may
 
 
 if __name__ == "__main__":

@@ -330,7 +330,7 @@ class Engine:
         reader, feed = os.pipe2(os.O_CLOEXEC) if interactive else (null, -1)
         try:
             out, err = (null if stream is None else stream for stream in (stdout, stderr))
-            monitor = launch.spawn(reader, out, err, label=self.root.id)
+            monitor = launch.spawn(reader, out, err, label=self.root.id, supervisor=True)
         except BaseException:
             if feed >= 0:
                 os.close(feed)
@@ -451,7 +451,6 @@ class Engine:
         told = orders.of(record)
         monitor.begin(
             {
-                "action": "supervise",
                 "cache": self.root.filters,
                 "directory": directory,
                 "user": record.config["User"],

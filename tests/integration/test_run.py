@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,13 @@ def test_files_of_a_container_survive_a_restart_and_are_its_own(host: Host) -> N
     host.ok("run", "--name", "one", "busybox", "sh", "-c", "test -e /made && cat /made || echo first > /made")
     assert host.ok("start", "-a", "one") == "first\n"
     assert host.run("run", "--rm", "busybox", "test", "-e", "/made").returncode == 1
+
+
+def test_an_idle_monitor_has_four_mebibytes_for_itself(host: Host) -> None:
+    """As there is one for each container; what it shares with the others (the interpreter's file) is not counted."""
+    host.ok("run", "-d", "--name", "one", "busybox", "sleep", "1000")
+    record = next(Path(host.root, "containers").iterdir()) / "state.json"
+    monitor = json.loads(record.read_text())["monitor_pid"]
+    lines = Path(f"/proc/{monitor}/smaps_rollup").read_text().splitlines()
+    private = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    assert private <= 4096, f"{private} KiB"
