@@ -10,8 +10,7 @@ import errno
 import os
 import time
 
-from specrun_runtime import libc, resources
-from specrun_runtime.devices import Policy
+from specrun_runtime import resources
 from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import Fd
 
@@ -177,6 +176,9 @@ class Cgroup:
             _write(f"{folder}/{file}", text)
 
     def _limit_devices(self, rules: list[dict[str, Any]]) -> None:
+        from specrun_runtime import libc  # not for those who only look or remove
+        from specrun_runtime.devices import Policy
+
         policy = Policy.fold(rules)
         folder = self.find("devices")
         if folder is not None:
@@ -321,10 +323,10 @@ def _remove_folder(folder: str, deadline: float) -> None:
             time.sleep(0.005)
 
 
-def existing(prefix: str) -> list[str]:
+def existing(prefix: str, where: list[Hierarchy] | None = None) -> list[str]:
     """The names of the groups of this host that begin with `prefix`, in whichever hierarchy."""
     names: set[str] = set()
-    for hierarchy in hierarchies():
+    for hierarchy in hierarchies() if where is None else where:
         try:
             names.update(name for name in os.listdir(hierarchy.path) if name.startswith(prefix))
         except OSError:

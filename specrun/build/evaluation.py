@@ -296,7 +296,7 @@ class Evaluator:
 
     def _stopsignal(self, instruction: Text, _: Step) -> str:
         name = self._expand(instruction.text, instruction.node)
-        from specrun.engine.settings import signal_number
+        from specrun.engine.signals import signal_number
         from specrun.errors import SpecrunError
 
         try:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from specrun.build.parser import Node
     from specrun.build.request import Secrets
     from specrun.build.tree import Tree
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.paths import Root
 
 _CLONE_NEWNS = 0x00020000

@@ -12,7 +12,7 @@ from specrun_runtime.fds import Fd, read_all
 from specrun_runtime.paths import open_in_root
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.store.images import Image, ImageStore
 
 _LARGEST = 16 << 20

@@ -12,7 +12,8 @@ from specrun.errors import SpecrunError
 from specrun_runtime import state
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
 
 _LONGEST_PAGE = 1 << 20
 
@@ -236,10 +237,7 @@ class Processes(_Of):
 
     def look(self, engine: Engine, wanted: set[str]) -> dict[str, Any]:
         """By its control group."""
-        from specrun.engine.bundle import cgroup_name
-        from specrun_runtime.cgroups import Cgroup
-
-        pids = Cgroup(cgroup_name(engine.root, self.running(engine).id)).pids()
+        pids = self.running(engine).cgroup.pids()
         commands = [words for pid in pids if (words := _command_line(pid))]
         return {"count": len(commands), "commands": commands}
 

@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
     from specrun.paths import Root
 
 
@@ -25,6 +26,12 @@ class Context:
         from specrun.paths import open_root
 
         return open_root(self.root_path)
+
+    def existing(self) -> Existing:
+        """The containers that there are, for verbs that make and start none: it loads little."""
+        from specrun.engine.existing import Existing
+
+        return Existing(self.root())
 
     def engine(self) -> Engine:
         """The engine over the state folder."""

@@ -12,7 +12,7 @@ from specrun_runtime.fds import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
 
 _CHUNK = 65536
 

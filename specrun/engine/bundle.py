@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 
-from specrun.engine import defaults, mounting, networking, resources
+from specrun.engine import defaults, groups, mounting, networking, resources
 from specrun.engine.security import Security
 from specrun.errors import SpecrunError
 from specrun.files import write_atomic
 from specrun_runtime import jsontext
-from specrun_runtime.cgroups import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from specrun.engine.containers import Container
     from specrun.engine.networking import Network
     from specrun.engine.record import Record
     from specrun.paths import Root
@@ -114,7 +112,7 @@ def configuration(
             "namespaces": [{"type": kind, **({"path": path} if path else {})} for kind, path in namespaces.items()],
             "sysctl": defaults.SYSCTLS if own_network else {},
             "resources": {"devices": security.device_rules(), "pids": {"limit": security.pids_limit()}},
-            "cgroupsPath": f"/{cgroup_name(root, record.id)}",
+            "cgroupsPath": f"/{groups.name_of(root, record)}",
             **({"rootfsPropagation": "shared"} if shared else {}),
             **security.linux(),
         },
@@ -144,23 +142,6 @@ def _mounts(root: Root, record: Record, directory: str, security: Security) -> l
     if "/dev" in taken:
         own = [mount for mount in own if not str(mount["destination"]).startswith("/dev/")]
     return [*own, *mounting.in_order([*asked, *(file for file in files if file["destination"] not in taken)])]
-
-
-def cgroup_prefix(root: Root) -> str:
-    """What the names of all control groups of this root begin with."""
-    return f"specrun-{root.id}-"
-
-
-def cgroup_name(root: Root, identity: str) -> str:
-    """The name of the container's control groups."""
-    return cgroup_prefix(root) + identity
-
-
-def cgroup_of(container: Container) -> Cgroup:
-    """The control groups of a container that has been started."""
-    with open(f"{container.directory}/config.json", "rb") as file:
-        path: str = jsontext.loads(file.read())["linux"]["cgroupsPath"]
-    return Cgroup(path)
 
 
 def init_layer(root: Root) -> str:

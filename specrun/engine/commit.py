@@ -6,19 +6,19 @@ import fcntl
 import os
 import time
 
-from specrun.engine import bundle
-from specrun.errors import SpecrunError
+from specrun.engine.existing import Existing
+from specrun.errors import NotFound, SpecrunError
 from specrun.store.compression import decompress
 from specrun.store.layers import store_archive, unpack_layer
 from specrun_runtime import state
-from specrun_runtime.cgroups import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
     from specrun.oci.reference import Reference
     from specrun.paths import Root
     from specrun.store.images import Image
@@ -117,8 +117,8 @@ def thaw_abandoned(root: Root) -> None:
 
 def _thaw(root: Root, identity: str) -> None:
     try:
-        Cgroup(bundle.cgroup_name(root, identity)).thaw()
-    except OSError:
+        Existing(root).get(identity).cgroup.thaw()
+    except (OSError, NotFound):
         pass  # it has ended
 
 
@@ -129,7 +129,7 @@ class _Frozen:
         self._root = root
         self._id = container.id
         running = state.load(container.directory).status == state.RUNNING
-        self._group = Cgroup(bundle.cgroup_name(root, container.id)) if wanted and running else None
+        self._group = container.cgroup if wanted and running else None
         self._lock = -1
 
     def __enter__(self) -> None:

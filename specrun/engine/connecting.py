@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
     from specrun.network.networks import Network
 
 

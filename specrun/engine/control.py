@@ -6,7 +6,7 @@ import os
 import time
 
 from specrun.engine import bundle, orders, policies, resources
-from specrun.engine.containers import Container, clear_mark, make_mark, policy_name
+from specrun.engine.container import Container, clear_mark, make_mark, policy_name
 from specrun.engine.record import claim_name, release_name
 from specrun.engine.security import Security
 from specrun.engine.settings import record_of

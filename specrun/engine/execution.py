@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
 
 _CHUNK = 65536
 
@@ -182,12 +183,10 @@ class _Pipes:
 
 def _configuration(container: Container) -> dict[str, Any]:
     """config.json of the container as it was started. Raises Conflict when it does not run."""
-    from specrun.engine.bundle import cgroup_of
-
     known = container.state
     if known.status != state.RUNNING or not known.pid:
         raise Conflict(f"Container {container.id} is not running")
-    if cgroup_of(container).is_frozen():
+    if container.cgroup.is_frozen():
         raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
     with open(f"{container.directory}/config.json", "rb") as file:
         config: dict[str, Any] = jsontext.loads(file.read())

@@ -10,8 +10,7 @@ import os
 import time
 
 from specrun import events
-from specrun.engine import bundle, networking, record
-from specrun.engine.volumes import VolumeStore
+from specrun.engine import groups, record
 from specrun.files import locked, remove_tree
 from specrun_runtime import state
 from specrun_runtime.cgroups import Cgroup, existing
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 def mend(root: Root) -> None:
     """Bring the records, the names and the control groups of this root to a state that is true."""
-    groups = existing(bundle.cgroup_prefix(root))
+    found = existing(groups.prefix(root), groups.mounted())
     if any(entry.startswith("frozen.") for entry in _listing(root.lock(""))):
         from specrun.engine.commit import thaw_abandoned
 
@@ -35,10 +34,12 @@ def mend(root: Root) -> None:
         holder = record.holder_of(root, name)
         if holder and holder not in present:
             record.release_name(root, name, holder)
-    for group in groups:
-        if group.removeprefix(bundle.cgroup_prefix(root)) not in present:
+    for group in found:
+        if group.removeprefix(groups.prefix(root)) not in present:
             _remove_group(group)
     if any(entry.startswith(".") for entry in _listing(root.volumes)):
+        from specrun.engine.volumes import VolumeStore
+
         VolumeStore(root).sweep()
     for entry in _listing(root.trash):
         remove_tree(f"{root.trash}/{entry}")
@@ -88,8 +89,8 @@ def _settle(root: Root, entry: str, directory: str) -> None:
     except Exception:
         discard(root, identity, entry)
         return
-    _remove_group(bundle.cgroup_name(root, identity))
-    networking.let_go(directory)
+    _remove_group(groups.name_of(root, kept))
+    _let_go(directory)
     if entry.startswith(".") or known.status == state.CREATING or (kept.auto_remove and known.status != state.CREATED):
         discard(root, identity, entry, unborn=known.status == state.CREATING)
         if known.status != state.CREATING:
@@ -112,13 +113,14 @@ def discard(root: Root, identity: str, entry: str, *, unborn: bool = False) -> N
     The volumes that were made for it alone go too, if it was to remove itself or is `unborn`: never made to the end.
     """
     trash = f"{root.trash}/{identity}.{os.urandom(4).hex()}"
-    _remove_group(bundle.cgroup_name(root, identity))
-    networking.let_go(f"{root.containers}/{entry}")
     try:
         kept = record.Record.load(f"{root.containers}/{entry}")
         name, removes = kept.name, kept.auto_remove or unborn or entry.startswith(".")
+        group = groups.name_of(root, kept)
     except Exception:
-        name, removes = "", True
+        name, removes, group = "", True, groups.prefix(root) + identity
+    _remove_group(group)
+    _let_go(f"{root.containers}/{entry}")
     try:
         os.rename(f"{root.containers}/{entry}", trash)
     except FileNotFoundError:
@@ -127,11 +129,21 @@ def discard(root: Root, identity: str, entry: str, *, unborn: bool = False) -> N
         record.release_name(root, name, identity)
     remove_tree(trash)
     if removes and os.path.exists(root.volumes):
+        from specrun.engine.volumes import VolumeStore
+
         VolumeStore(root).remove_of(identity)
 
 
+def _let_go(directory: str) -> None:
+    """Give back what the container had of its networks, if it had any."""
+    if os.path.exists(f"{directory}/network.json"):
+        from specrun_runtime.attachment import release
+
+        release(directory)
+
+
 def _remove_group(name: str) -> None:
-    group = Cgroup(name)
+    group = Cgroup(name, groups.mounted())
     if not any(os.path.exists(group.folder(hierarchy)) for hierarchy in group.where):
         return
     group.kill()

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.engine.record import Record
 
 _PATIENCE = 10.0

@@ -15,7 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
     from specrun.store.images import Image
 
 

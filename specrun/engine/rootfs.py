@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
 
 
 def layers_of(engine: Engine, container: Container) -> list[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import _signal
 import os
 import time
 
 from specrun.engine import bundle, mounting, networking, policies
 from specrun.engine.record import Record
-from specrun.errors import SpecrunError
+from specrun.engine.signals import signal_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,19 +15,6 @@ if TYPE_CHECKING:
 
     from specrun.engine.request import ContainerRequest
     from specrun.store.images import Image
-
-SIGNALS = {name: number for name, number in vars(_signal).items() if name.startswith("SIG") and "_" not in name}
-
-
-def signal_number(text: str) -> int:
-    """The number of `SIGTERM`, `TERM` or `15`. Raises SpecrunError for no signal."""
-    name = text.upper()
-    if name.isascii() and name.isdigit() and 0 < int(name) < 65:
-        return int(name)
-    number = SIGNALS.get(name) or SIGNALS.get(f"SIG{name}")
-    if number is None:
-        raise SpecrunError(f"Invalid signal: {text}")
-    return int(number)
 
 
 def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
 
 
 class Usage:

@@ -10,15 +10,11 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from specrun.engine import bundle
 from specrun.reconcile.changes import Fact
 from specrun_runtime import capabilities
-from specrun_runtime.cgroups import Cgroup, hierarchies
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
-    from specrun.paths import Root
-    from specrun_runtime.cgroups import Hierarchy
+    from specrun.engine.container import Container
 
 UNLIMITED = 1 << 62
 """Version 1 says "no limit" by the largest multiple of a page."""
@@ -27,11 +23,7 @@ _FLAGS = ("ro", "nosuid", "nodev", "noexec")
 
 
 class Kernel:
-    """The control groups of this host, found once for all containers."""
-
-    def __init__(self, root: Root) -> None:
-        self._root = root
-        self._where: list[Hierarchy] = hierarchies()
+    """What the kernel says of the containers of this host."""
 
     def of_container(self, container: Container) -> tuple[dict[str, Fact], dict[str, Any]]:
         """The facts by field, and what they should be. A container that ends meanwhile has none."""
@@ -46,7 +38,7 @@ class Kernel:
         return facts, _made(config, facts)
 
     def _limits(self, container: Container) -> Iterator[tuple[str, Fact]]:
-        group = Cgroup(bundle.cgroup_name(self._root, container.id), self._where)
+        group = container.cgroup
         version_2 = group.unified if group.pure else None
         for field, controller, one, two in _FILES:
             folder = version_2 or group.find(controller)

@@ -22,7 +22,7 @@ from specrun.files import discard, write_atomic
 from specrun.paths import Root
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
 
 TOKEN = "io.specrun.token"
 """The label that carries an object's token."""

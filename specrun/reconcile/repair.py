@@ -7,13 +7,10 @@ import resource as rlimit
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from specrun.engine import bundle
 from specrun.reconcile.facts import PERIOD
-from specrun_runtime.cgroups import Cgroup
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
-    from specrun.paths import Root
+    from specrun.engine.container import Container
 
 IN_PLACE = ("resources.", "state", "oomScoreAdj", "ulimits.")
 """Facts that can be put right while the container runs."""
@@ -21,9 +18,9 @@ BY_RESTART = ("mounts.", "security.", "networks.", "health")
 """Facts that a new start puts right; the container's own files stay."""
 
 
-def in_place(root: Root, container: Container, wanted: Mapping[str, Any]) -> None:
+def in_place(container: Container, wanted: Mapping[str, Any]) -> None:
     """Make these facts true. Raises IsolationError or OSError for what the kernel refuses."""
-    group = Cgroup(bundle.cgroup_name(root, container.id))
+    group = container.cgroup
     limits = _resources(wanted)
     if limits:
         group.limit(limits, devices=False)

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from specrun.engine import connecting
-from specrun.engine.containers import ContainerNotFound
+from specrun.engine.container import ContainerNotFound
 from specrun.engine.record import claim_name, release_name
 from specrun.errors import SpecrunError
 from specrun.reconcile.kinds import request
@@ -20,7 +20,7 @@ from specrun_runtime import state
 from specrun_runtime.errors import StartFailed
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.engine.request import ContainerRequest
     from specrun.reconcile.kinds.base import Task, View
 

@@ -8,7 +8,8 @@ from specrun.cli.options import Command, Option
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
 
 COMMAND = Command(
     "attach",

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
     from specrun.store.images import Image
 
 COMMAND = Command(

@@ -20,7 +20,7 @@ COMMAND = Command(
 
 def run(arguments: list[str], context: Context) -> int:
     """Send the signal."""
-    from specrun.engine.settings import signal_number
+    from specrun.engine.signals import signal_number
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)

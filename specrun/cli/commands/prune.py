@@ -10,7 +10,8 @@ from specrun.errors import Conflict, NotFound, SpecrunError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
 
 CONTAINERS = Command(
     "container prune",

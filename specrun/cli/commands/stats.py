@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.cli.context import Context
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.engine.usage import Usage
 
 COMMAND = Command(

@@ -21,7 +21,8 @@ from specrun.spec.loader import Resource, Specs
 from specrun.spec.yamltext import Path
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container, Engine
+    from specrun.engine.container import Container
+    from specrun.engine.containers import Engine
     from specrun.paths import Root
     from specrun.reconcile.facts import Kernel
 
@@ -89,7 +90,7 @@ class View:
         """What the kernel says of containers."""
         from specrun.reconcile.facts import Kernel
 
-        return Kernel(self.root)
+        return Kernel()
 
     @cached_property
     def seen(self) -> dict[str, Any]:

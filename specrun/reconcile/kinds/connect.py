@@ -15,7 +15,7 @@ from specrun.spec.models import ProcessSpec
 from specrun_runtime import attachment
 
 if TYPE_CHECKING:
-    from specrun.engine.containers import Container
+    from specrun.engine.container import Container
     from specrun.reconcile.kinds.base import Task, View
 
 

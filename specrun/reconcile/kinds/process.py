@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from specrun.engine import control, policies
-from specrun.engine.containers import Container, ContainerNotFound
+from specrun.engine.container import Container, ContainerNotFound
 from specrun.engine.logs import read_log
-from specrun.engine.settings import signal_number
+from specrun.engine.signals import signal_number
 from specrun.errors import Conflict, SpecrunError
 from specrun.reconcile import repair, rolling
 from specrun.reconcile.changes import Action, Change, Fact, Found
@@ -265,7 +265,7 @@ class Containers(_Processes):
         restart = any(one.dotted.startswith(repair.BY_RESTART) for one in drifted)
         wanted = {one.dotted: one.new for one in drifted if one.dotted.startswith(repair.IN_PLACE)}
         try:
-            repair.in_place(task.view.root, container, wanted)
+            repair.in_place(container, wanted)
         except PermissionError:
             restart = True  # raising a limit of a process needs CAP_SYS_RESOURCE; a new process has it anyway
         unwell = any(one.dotted == "health" for one in changed)
