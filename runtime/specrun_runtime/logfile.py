@@ -57,12 +57,20 @@ class Log:
             return
         try:
             records = encode(self._stamp.now(), stream, data)
-            if 0 < self._size < self._written + len(records) and self._written:
+            while 0 < self._size < self._written + len(records):
+                fits = records.rfind(b"\n", 0, max(0, self._size - self._written)) + 1
+                if not fits and not self._written:
+                    break  # one record that is longer than a file may be
+                self._append(records[:fits])
+                records = records[fits:]
                 self._rotate()
-            write_all(self._file, records)
-            self._written += len(records)
+            self._append(records)
         except OSError as error:
             self.error = f"the log could not be written: {error.strerror}"
+
+    def _append(self, records: bytes) -> None:
+        write_all(self._file, records)
+        self._written += len(records)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -7,6 +7,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from specrun.errors import SpecrunError
 
 VERBS = {
@@ -133,6 +135,23 @@ LONG_NAMES = {
 """Docker's second spelling: `specrun container ls` is `specrun ps`. A verb is a module, or `module:function`."""
 
 
+def start() -> NoReturn:
+    """The process of the command `specrun`: as short as it can be. Never returns."""
+    import atexit
+    import gc
+
+    gc.set_threshold(20_000)  # what is loaded stays; looking through it again and again takes milliseconds
+    status = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        status = 141
+    if not atexit._ncallbacks() and "threading" not in sys.modules:
+        os._exit(status)  # nobody waits for anything: the interpreter need not take its modules apart
+    sys.exit(status)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -176,14 +195,13 @@ def _dispatch(arguments: list[str]) -> int:
     if not words:
         os.write(1, _usage().encode())
         return 0
-    from importlib import import_module
-
     from specrun.cli.options import HelpWanted
 
     try:
         verb, rest = _verb(words)
         module, _, function = verb.replace("-", "_").partition(":")
-        action = getattr(import_module(f"specrun.cli.commands.{module}"), function or "run")
+        __import__(f"specrun.cli.commands.{module}")
+        action = getattr(sys.modules[f"specrun.cli.commands.{module}"], function or "run")
         status: int = action(rest, Context(root, debug))
         return status
     except HelpWanted as wanted:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
     from specrun.engine.request import ContainerRequest
 
 
-def pause(engine: Engine, container: Container) -> None:
+def pause(engine: Existing, container: Container) -> None:
     """Freeze all processes of the container."""
     with engine.changing(container):
         require_running(engine, container)
@@ -33,7 +34,7 @@ def pause(engine: Engine, container: Container) -> None:
         engine.tell(container, "pause")
 
 
-def resume(engine: Engine, container: Container) -> None:
+def resume(engine: Existing, container: Container) -> None:
     """Let them go on."""
     with engine.changing(container):
         require_running(engine, container)
@@ -43,7 +44,7 @@ def resume(engine: Engine, container: Container) -> None:
         engine.tell(container, "unpause")
 
 
-def require_running(engine: Engine, container: Container) -> None:
+def require_running(engine: Existing, container: Container) -> None:
     """Refuse a container that does not run, with Docker's words; its state is read again."""
     container.state = engine.get(container.id).state
     if container.state.status == state.RESTARTING:
@@ -86,7 +87,7 @@ def _stop_and_keep(engine: Engine, container: Container, timeout: float) -> None
         os.close(owner)
 
 
-def rename(engine: Engine, container: Container, name: str) -> None:
+def rename(engine: Existing, container: Container, name: str) -> None:
     """Give it another name. Raises Conflict when that stands for another container."""
     if not is_name(name):
         raise InvalidName(f"Invalid container name ({name}), only {NAME} are allowed")
@@ -103,7 +104,7 @@ def rename(engine: Engine, container: Container, name: str) -> None:
         engine.tell(container, "rename", oldName=f"/{before}")
 
 
-def update(engine: Engine, container: Container, changes: dict[str, Any], restart_policy: str = "") -> None:
+def update(engine: Existing, container: Container, changes: dict[str, Any], restart_policy: str = "") -> None:
     """Give it other limits and another restart policy, at once where it runs; all or nothing.
 
     `changes` are by the names of HostConfig. Raises UsageError for limits that cannot be.

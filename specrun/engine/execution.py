@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.engine.container import Container
-    from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
 
 _CHUNK = 65536
 
@@ -58,7 +58,7 @@ class ExecRequest:
 class Execution:
     """A process that was started in a container. Close it, or wait for it."""
 
-    def __init__(self, engine: Engine, container: Container, request: ExecRequest) -> None:
+    def __init__(self, engine: Existing, container: Container, request: ExecRequest) -> None:
         """Start it; returns when the command executes. Raises StartFailed, and Conflict for one that does not run."""
         request.check()
         config = _configuration(container)
@@ -193,7 +193,7 @@ def _configuration(container: Container) -> dict[str, Any]:
     return config
 
 
-def _order(engine: Engine, container: Container, config: dict[str, Any], request: ExecRequest) -> dict[str, Any]:
+def _order(engine: Existing, container: Container, config: dict[str, Any], request: ExecRequest) -> dict[str, Any]:
     """What the sealed process is asked for."""
     process = config["process"]
     process["args"] = request.command

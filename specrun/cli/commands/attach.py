@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
     from specrun.engine.container import Container
-    from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
 
 COMMAND = Command(
     "attach",
@@ -31,7 +31,7 @@ def run(arguments: list[str], context: Context) -> int:
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
     keys = detach_keys(options.detach_keys)
-    engine = context.engine()
+    engine = context.existing()
     container = engine.get(options.arguments[0])
     typing = bool(container.config["OpenStdin"]) and not options.no_stdin
     if container.config["Tty"] and typing:
@@ -45,7 +45,7 @@ def run(arguments: list[str], context: Context) -> int:
     return attachment.copy(0 if typing else None)
 
 
-def _forward_signals(engine: Engine, container: Container) -> None:
+def _forward_signals(engine: Existing, container: Container) -> None:
     import _signal
 
     from specrun.errors import SpecrunError

@@ -41,7 +41,7 @@ def run(arguments: list[str], context: Context) -> int:
     if options.tty and options.interactive and attached:
         require_terminal()
     name, *command = options.arguments
-    engine = context.engine()
+    engine = context.existing()
     container = engine.get(name)
     request = ExecRequest(
         command,

@@ -25,7 +25,7 @@ def run(arguments: list[str], context: Context) -> int:
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
     number = signal_number(options.signal or "SIGKILL")
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
 
     def kill(name: str) -> str:

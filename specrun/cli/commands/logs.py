@@ -36,7 +36,7 @@ def run(arguments: list[str], context: Context) -> int:
         if not options.tail.isascii() or not options.tail.isdigit():
             raise UsageError(f'invalid value for "--tail": {options.tail}', hint='expected a number or "all"')
         tail = int(options.tail)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     container = engine.get(options.arguments[0])
     if (container.host_config.get("LogConfig") or {}).get("Type") == "none":

@@ -24,7 +24,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
 
     def pause(name: str) -> str:

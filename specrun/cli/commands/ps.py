@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from specrun.cli.context import Context
     from specrun.engine.container import Container
-    from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
 
 COMMAND = Command(
     "ps",
@@ -54,7 +54,7 @@ def run(arguments: list[str], context: Context) -> int:
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 0, 0)
     filters = [_filter(text) for text in options.filter]
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     last = 1 if options.latest else options.last
     chosen = engine.list(all=options.all or last is not None or any(key in ("status", "exited") for key, _ in filters))
@@ -79,14 +79,15 @@ def run(arguments: list[str], context: Context) -> int:
     return 0
 
 
-def _size(container: Container, engine: Engine) -> str:
+def _size(container: Container, engine: Existing) -> str:
     """What the container has written, and with its image's files."""
     from specrun.engine.volumes import size_of
     from specrun.errors import NotFound
+    from specrun.store.images import ImageStore
 
     own = size_of(f"{container.directory}/upper")
     try:
-        below = engine.images.resolve(container.image_id).size
+        below = ImageStore(engine.root).resolve(container.image_id).size
     except NotFound:
         below = 0
     return f"{output.size(own)} (virtual {output.size(own + below)})"

@@ -17,7 +17,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 2, 2)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     before, after = options.arguments
     control.rename(engine, engine.get(before), after.removeprefix("/"))

@@ -22,7 +22,7 @@ def run(arguments: list[str], context: Context) -> int:
     """Stop the containers."""
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
 
     def stop(name: str) -> str:

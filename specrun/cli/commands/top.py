@@ -25,7 +25,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     container = engine.get(options.arguments[0])
     control.require_running(engine, container)

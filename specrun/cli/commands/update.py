@@ -33,7 +33,7 @@ def run(arguments: list[str], context: Context) -> int:
         error = COMMAND.wrong("You must provide one or more flags when using this command.")
         error.exit_status = 1
         raise error
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
 
     def update(name: str) -> str:

@@ -22,6 +22,6 @@ def run(arguments: list[str], context: Context) -> int:
     """Wait for the containers."""
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     return for_each(options.arguments, context, lambda name: str(engine.wait(engine.get(name))))
