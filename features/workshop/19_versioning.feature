@@ -19,3 +19,10 @@ Feature: Versioning
     Then its output is "hello, world v2!"
     When I run `docker run --rm hello /hello.sh`
     Then its output is "hello, world!"
+
+  Scenario: A new version does not become the latest by itself
+    Given I ran `docker build -t hello:v2 docker/busybox-v2`
+    When I run `docker run --rm hello /hello.sh`
+    Then its output is "hello, world!"
+    When I run `docker run --rm hello:v2 /hello.sh`
+    Then its output is "hello, world v2!"

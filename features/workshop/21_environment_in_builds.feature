@@ -15,3 +15,10 @@ Feature: Environment variables
     Then its output is "hello, Bob and Alice!"
     When the workshop says `docker run --rm -e BUILD1=Jon -e RUN1=Alice hello:v4`
     Then its output is "hello, Jon and Alice!"
+
+  Scenario: The image's variables are there unless the start says otherwise
+    Given I ran `docker build -t hello:v4 docker/busybox-env`
+    When I run `docker run --rm hello:v4`
+    Then its output is "hello, Bob and !"
+    When I run `docker run --rm -e BUILD1=Jon -e RUN1=Alice hello:v4`
+    Then its output is "hello, Jon and Alice!"

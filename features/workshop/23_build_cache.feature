@@ -33,3 +33,12 @@ Feature: Build layers and caching
     And I ran `cp docker/cache/script2.sh docker/cache/script.sh`
     When I run `docker build --explain -t hello:v7 docker/cache`
     Then its output contains "not cached: file script.sh changed"
+
+  Scenario: Layers before the change are the same, the others are not
+    Given I ran `docker build -t hello:v6 docker/cache`
+    And I ran `cp docker/cache/script2.sh docker/cache/script.sh`
+    And I ran `docker build -t hello:v7 docker/cache`
+    When I run `docker image inspect -f '{{index .RootFS.Layers 1}}' hello:v6 hello:v7 | sort -u | wc -l`
+    Then its output is "1"
+    When I run `docker image inspect -f '{{index .RootFS.Layers 2}}' hello:v6 hello:v7 | sort -u | wc -l`
+    Then its output is "2"

@@ -20,3 +20,17 @@ Feature: Removing images and containers
     Then it succeeds
     And its output contains "Untagged: myubuntu:latest"
     And there is no image "myubuntu"
+
+  Scenario: An image in use stays whole, and nothing keeps it afterwards
+    Given I ran `docker tag busybox mine`
+    And I ran `docker rmi busybox`
+    And I ran `docker create --name user mine echo "still here"`
+    When I run `docker rmi mine`
+    Then it fails
+    And there is an image "mine"
+    When I run `docker start -a user`
+    Then its output is "still here"
+    Given I ran `docker rm user`
+    When I run `docker rmi mine`
+    Then it succeeds
+    And there is no image "mine"

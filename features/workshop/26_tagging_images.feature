@@ -51,3 +51,10 @@ Feature: Tagging images
     When I run `docker rmi greeting:latest`
     And I run `specrun plan 26-tagging-images.yaml`
     Then its output contains "tags missing: greeting:latest"
+
+  Scenario: Both names stand for one image
+    Given I ran `docker tag hello:v7 hello:latest`
+    When I run `docker image inspect -f '{{.Id}}' hello:v7 hello:latest | sort -u | wc -l`
+    Then its output is "1"
+    When I run `docker run --rm hello /hello.sh`
+    Then its output is "hello, world v2!"

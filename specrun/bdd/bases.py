@@ -5,22 +5,38 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 ALIASES = {"library/python:3": "python:3", "python": "python:3", "registry": "registry:2"}
 """What the workshop calls an image -> what it is assembled as."""
 
 
 class Bases:
-    """A state folder with the base images that were asked for so far."""
+    """A state folder with the base images that were asked for so far, and what else lasts as long as the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.root = folder / "root"
         self.environment = {**os.environ, "SPECRUN_ROOT": str(self.root), "SPECRUN_RUN": str(folder / "run")}
+        self._kept: dict[str, Any] = {}
+        self._closing = ExitStack()
+
+    def keep(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What `make` made when this worker first asked for `name`; it ends with the run."""
+        if name not in self._kept:
+            self._kept[name] = self._closing.enter_context(make())
+        kept: T = self._kept[name]
+        return kept
+
+    def close(self) -> None:
+        """End what was kept."""
+        self._closing.close()
 
     def give(self, name: str, root: Path) -> None:
         """Have the image in the state folder `root` too. Raises AssertionError when it cannot be assembled."""
@@ -34,7 +50,7 @@ class Bases:
         """The image as a file that other engines load."""
         wanted = self.prepare(name)
         path = self.folder / f"{wanted.replace('/', '_').replace(':', '_')}.tar"
-        with self._alone(path.name):
+        with self.alone(path.name):
             if not path.exists():
                 draft = path.with_suffix(".draft")
                 self._specrun("save", "-o", str(draft), wanted)
@@ -46,7 +62,7 @@ class Bases:
         wanted = ALIASES.get(name, name)
         wanted = wanted if ":" in wanted else f"{wanted}:latest"
         note = self.folder / f"has-{wanted.replace('/', '_')}"
-        with self._alone(note.name):
+        with self.alone(note.name):
             if not note.exists():
                 self._specrun("image", "assemble", wanted.removesuffix(":latest"))
                 self._specrun("run", "--rm", "--network", "none", "--entrypoint", "", wanted, "true", check=False)
@@ -67,7 +83,8 @@ class Bases:
             raise AssertionError(f"specrun {' '.join(words)}: {done.stderr.decode('utf-8', 'replace')}")
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
+    def alone(self, name: str) -> Iterator[None]:
+        """Be the only one, of all workers, who does what `name` stands for."""
         with open(self.folder / f"{name}.lock", "w", encoding="ascii") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

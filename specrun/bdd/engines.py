@@ -7,6 +7,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,59 +134,135 @@ class Learner(Engine):
 
 
 class Docker(Engine):
-    """A real Docker, reached as the caller's environment says; it is emptied before and after each scenario."""
+    """A real Docker, reached as the caller's environment says, and emptied after each scenario.
+
+    One that had something in it when the run began is refused: it is somebody's.
+    """
 
     name = "docker"
     program = "docker"
+    removal = "rm -f -v"
+    """What removes containers, whatever they do."""
 
     def __init__(self, folder: Path, bases: Bases) -> None:
         super().__init__(folder, bases)
-        path = os.pathsep.join(("/usr/bin", "/usr/local/bin", os.environ.get("PATH", os.defpath)))
-        found = shutil.which(self.program, path=path)
-        if found is None:
-            raise RuntimeError(f"--engine {self.name}: {self.program} is not installed")
-        self.command("docker", found)
+        self._alone = ExitStack()
+        self._enter(bases)
+        self.command("docker", *self._words)
+
+    def _enter(self, bases: Bases) -> None:
+        """Wait until no other worker has a scenario on it. Raises RuntimeError for one that has somebody's things."""
+        self._words = [self.found()]
+        self._alone.enter_context(bases.alone("docker"))
+        try:
+            bases.keep("docker", self._ours)
+        except BaseException:
+            self._alone.close()
+            raise
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """Look once at what is there, before anything is removed."""
+        theirs = {
+            "containers": self._list("ps", "-aq"),
+            "images": set(self._list("images", "--format", "{{.Repository}}:{{.Tag}}")) - set(self.bases.names()),
+            "volumes": self._list("volume", "ls", "-q"),
+            "networks": self._list("network", "ls", "-q", "--filter", "type=custom"),
+        }
+        counts = [f"{len(names)} {kind}" for kind, names in theirs.items() if names]
+        if counts and os.environ.get("SPECRUN_EMPTY_DOCKER") != "1":
+            raise RuntimeError(
+                f"--engine docker: this Docker has {', '.join(counts)}, and features empty it after each scenario;"
+                " give another by DOCKER_HOST, or say SPECRUN_EMPTY_DOCKER=1 if all of it may be removed"
+            )
         self._empty()
+        yield
+
+    @classmethod
+    def found(cls) -> str:
+        """The engine's program; of several the distribution's. Raises RuntimeError."""
+        path = os.pathsep.join(("/usr/bin", "/usr/local/bin", os.environ.get("PATH", os.defpath)))
+        program = shutil.which(cls.program, path=path)
+        if program is None:
+            raise RuntimeError(f"--engine {cls.name}: {cls.program} is not installed")
+        return program
 
     def image(self, name: str) -> None:
         """Load it, unless an earlier scenario has."""
-        done = subprocess.run(["docker", "image", "inspect", name], env=self.environment, capture_output=True)
+        done = subprocess.run([*self._words, "image", "inspect", name], env=self.environment, capture_output=True)
         if done.returncode == 0:
             return
-        archive = self.bases.archive(name)
-        words = ["docker", "load", "-i", str(archive)]
+        words = [*self.prefix, *self._words, "load", "-i", str(self.bases.archive(name))]
         done = subprocess.run(words, env=self.environment, capture_output=True)
         if done.returncode:
-            raise AssertionError(f"docker load of {name}: {done.stderr.decode()}")
+            raise AssertionError(f"{self.name} load of {name}: {done.stderr.decode()}")
+
+    def _list(self, *words: str) -> list[str]:
+        done = subprocess.run([*self._words, *words], env=self.environment, capture_output=True, text=True)
+        return done.stdout.split()
 
     def _empty(self) -> None:
         """Remove containers, networks, volumes, and all images but the base images."""
         kept = f"grep -vxF {self._kept()} | grep -v '<none>'"
         script = (
-            "docker ps -aq | xargs -r docker rm -f -v; docker volume ls -q | xargs -r docker volume rm -f;"
+            f"docker ps -aq | xargs -r docker {self.removal}; docker volume ls -q | xargs -r docker volume rm -f;"
             " docker network ls -q --filter type=custom | xargs -r docker network rm;"
             f" docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | {kept}"
             " | xargs -r docker rmi -f; docker image prune -f"
         )
-        subprocess.run(["sh", "-c", script], env=self.environment, capture_output=True, check=False)
+        words = [*self.prefix, "sh", "-c", script]
+        subprocess.run(words, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def _kept(self) -> str:
+        """Options of grep that name the base images as the engine lists them."""
         return " ".join(f"-e {shlex.quote(name)}" for name in self.bases.names())
 
     def close(self) -> None:
         """Empty the engine."""
         self._empty()
+        self._alone.close()
 
 
 class Podman(Docker):
-    """A real podman."""
+    """A real podman, with a storage of the run's own and, for each scenario, a network of its own."""
 
     name = "podman"
     program = "podman"
+    removal = "rm -f -v -t 0"
+
+    def _enter(self, bases: Bases) -> None:
+        """Share the storage with the worker's other scenarios."""
+        from specrun.bdd.podman import store
+
+        self._store = bases.keep("podman", lambda: store(self.found()))
+        self._words = self._store.command
+        self.environment |= {**self._store.environment, "PATH": self.environment["PATH"]}
+        logins = self.folder / "docker-config"
+        logins.mkdir()
+        (logins / "config.json").write_text("{}")
+        self._network = Network()
+        self.prefix = self._network.prefix
+
+    def image(self, name: str) -> None:
+        """Load it, unless an earlier scenario has."""
+        super().image(name)
+        self._store.settle(name, self.prefix)
+
+    def connect(self) -> None:
+        """Give the scenario's network a way out."""
+        self._network.connect()
 
     def version(self) -> str:
         """The client's version: there is no server."""
         return self._ask("docker", "version", "--format", "{{.Client.Version}}")
+
+    def _kept(self) -> str:
+        return " ".join(f"-e docker.io/library/{shlex.quote(name)}" for name in self.bases.names())
+
+    def close(self) -> None:
+        """Empty the storage, and let go of the network."""
+        super().close()
+        self._network.close()
 
 
 BY_NAME: dict[str, type[Engine]] = {"specrun": Specrun, "docker": Docker, "podman": Podman}

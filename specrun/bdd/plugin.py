@@ -234,13 +234,15 @@ if pytest_bdd is not None:
         )
 
     @pytest.fixture(scope="session")
-    def bases(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Bases:
+    def bases(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Bases]:
         """The base images of this run, shared by all workers."""
-        folder = os.environ.get("SPECRUN_BASES")
-        if folder:
-            return Bases(Path(folder))
         common = tmp_path_factory.getbasetemp()
-        return Bases((common if worker_id == "master" else common.parent) / "bases")
+        shared = (common if worker_id == "master" else common.parent) / "bases"
+        made = Bases(Path(os.environ.get("SPECRUN_BASES") or shared))
+        try:
+            yield made
+        finally:
+            made.close()
 
     @pytest.fixture
     def world(request: pytest.FixtureRequest, bases: Bases) -> Iterator[World]:
@@ -251,7 +253,10 @@ if pytest_bdd is not None:
             pytest.skip("about what only specrun has")
         with scene() as folder:
             learner = request.config.getoption("--learner")
-            engine = Learner(folder, bases, str(learner)) if learner else BY_NAME[name](folder, bases)
+            try:
+                engine = Learner(folder, bases, str(learner)) if learner else BY_NAME[name](folder, bases)
+            except RuntimeError as error:
+                pytest.fail(str(error), pytrace=False)
             made = World(engine)
             try:
                 yield made

@@ -29,6 +29,8 @@ def scene() -> Iterator[Path]:
 
 def sweep() -> int:
     """Clear what killed runs have left; gives how many scenarios that were."""
+    from specrun.bdd import podman
+
     count = 0
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
@@ -42,6 +44,7 @@ def sweep() -> int:
                 continue
             environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
             clear(folder, environment, [])
+            podman.clear(folder)
             _remove(folder)
             count += 1
     return count

@@ -101,8 +101,18 @@ class Outcome:
         """Why it was skipped, or what failed first."""
         if self.verdict is Verdict.SKIPPED:
             return str(self.last["error"]).removeprefix("Skipped: ")
-        failed = [step for step in self.last["steps"] if step["status"] != "passed"]
+        failed = self._failed
         return str(failed[0]["error"] if failed else self.last["error"])
+
+    @property
+    def failing(self) -> str:
+        """The text of the step that failed; "" where it was none of them."""
+        failed = self._failed
+        return str(failed[0]["text"]) if failed else ""
+
+    @property
+    def _failed(self) -> list[dict[str, Any]]:
+        return [step for step in self.last["steps"] if step["status"] != "passed"]
 
     @property
     def steps(self) -> list[Step]:
@@ -157,6 +167,8 @@ class Report:
     started: str
     configurations: dict[str, dict[str, str]]
     sections: list[Section]
+    unneeded: list[Waiver] = field(default_factory=list)
+    """Waivers of what has not failed."""
     changes: list[Change] = field(default_factory=list)
     """Against an earlier run, if one was given."""
 
@@ -232,12 +244,12 @@ def build(runs: list[dict[str, Any]], waivers: Iterable[Waiver] = (), *, title: 
             )  # fmt: skip
             row.outcomes.setdefault(engine, Outcome([])).attempts.append(attempt)
     started = min(run["started"] for run in runs)
-    _apply(list(waivers), rows.values(), started[:10])
+    unneeded = _apply(list(waivers), rows.values(), started[:10])
     sections = [Section(names[file], file) for file in sorted(names)]
     by_file = {section.file: section for section in sections}
     for row in sorted(rows.values(), key=lambda row: (row.file, row.line, row.example)):
         by_file[row.file].scenarios.append(row)
-    return Report(title, started, configurations, sections)
+    return Report(title, started, configurations, sections, unneeded)
 
 
 def compare(report: Report, earlier: Report) -> list[Change]:
@@ -260,11 +272,16 @@ def _verdicts(report: Report) -> dict[tuple[str, str], str]:
     }
 
 
-def _apply(waivers: list[Waiver], rows: Iterable[Scenario], day: str) -> None:
+def _apply(waivers: list[Waiver], rows: Iterable[Scenario], day: str) -> list[Waiver]:
+    """Give each failure its waiver; gives those that are about what was run here and that nothing needed."""
+    about: set[Waiver] = set()
+    needed: set[Waiver] = set()
     for row in rows:
         for engine, outcome in row.outcomes.items():
-            for waiver in waivers:
-                if waiver.covers(row.file, row.title, engine):
-                    outcome.waiver = waiver
-                    outcome.expired = waiver.expires < day
-                    break
+            covering = [waiver for waiver in waivers if waiver.covers(row.file, row.title, engine)]
+            about.update(covering)
+            if outcome.verdict is Verdict.FAILED:
+                for waiver in [waiver for waiver in covering if waiver.excuses(outcome.failing)][:1]:
+                    outcome.waiver, outcome.expired = waiver, waiver.expires < day
+                    needed.add(waiver)
+    return [waiver for waiver in waivers if waiver in about - needed]

@@ -33,7 +33,7 @@ def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
         "--pidfile", f"{folder}/pid", "--bridge", bridge, f"--iptables={filtering}", "--ip6tables=false",
         "--add-runtime", f"specrun={Path(sys.executable).with_name('specrun-runtime')}",
     ]  # fmt: skip
-    environment = {**os.environ, "DOCKER_HOST": socket}
+    environment = {**os.environ, "DOCKER_HOST": socket, "SPECRUN_EMPTY_DOCKER": "1"}
     with open(f"{folder}/log", "wb") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:

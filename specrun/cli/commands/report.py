@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
+
+if TYPE_CHECKING:
+    from specrun.report.waivers import Waiver
 
 FORMS = ("html", "md", "junit", "json")
 
@@ -37,25 +41,34 @@ def run(arguments: list[str], context: Context) -> int:
 
 def publish(runs: list[dict[str, object]], options: Parsed, context: Context) -> int:
     """Build the report of `runs`, write it as the options say, and say how it went."""
-    from specrun.report import model, waivers
+    from specrun.report import model
     from specrun.report.write import write
-    from specrun.spec.problems import SpecProblems
 
     unknown = [form for form in options.form if form not in FORMS]
     if unknown:
         raise UsageError(f"--form {unknown[0]}: expected one of {', '.join(FORMS)}")
-    try:
-        known = waivers.load(options.waivers) if options.waivers else []
-    except SpecProblems as error:
-        raise SpecrunError(f"{error.message}\n{error.summary()}") from error
+    waivers = known(options)
     title = {"title": options.title} if options.title else {}
-    report = model.build(runs, known, **title)
+    report = model.build(runs, waivers, **title)
     if options.earlier:
-        report.changes = model.compare(report, model.build(model.read([options.earlier]), known))
+        report.changes = model.compare(report, model.build(model.read([options.earlier]), waivers))
     files = write(Path(options.out or "reports"), report, runs, options.form or list(FORMS))
     for engine in report.engines:
         counts = [f"{count} {verdict.value}" for verdict in model.Verdict if (count := report.count(verdict, engine))]
         context.out(f"{engine}: {', '.join(counts) or 'nothing was run'}\n")
+    for waiver in report.unneeded:
+        context.err(f"{waiver.place}: nothing needs this waiver any more\n")
     for file in files:
         context.out(f"wrote {file}\n")
     return 0 if report.holds else 1
+
+
+def known(options: Parsed) -> list[Waiver]:
+    """The waivers that the options name. Raises SpecrunError with a place for each mistake in them."""
+    from specrun.report import waivers
+    from specrun.spec.problems import SpecProblems
+
+    try:
+        return waivers.load(options.waivers) if options.waivers else []
+    except SpecProblems as error:
+        raise SpecrunError(f"{error.message}\n{len(error.problems)} of its lines can't be used") from error

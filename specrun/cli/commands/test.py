@@ -42,6 +42,7 @@ def run(arguments: list[str], context: Context) -> int:
     for engine in engines:
         if engine not in ENGINES:
             raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
+    report.known(options)  # a mistake in it is better said before the features run
     runs: list[dict[str, Any]] = []
     for engine in engines:
         runs += _run_on(engine, options, context)
