@@ -42,9 +42,9 @@ class Waiver:
 
 
 def load(path: str) -> list[Waiver]:
-    """The waivers of a file: a list of mappings of `scenario` (FEATURE: NAME), `engine`, `reason`, `owner` and `expires`;
-    and `step`, where only the failure of that step is meant.
+    """The waivers of a file: mappings of `scenario` (FEATURE: NAME), `engine`, `reason`, `owner` and `expires`.
 
+    With `step` only the failure of that step is meant. `*` stands for anything.
     Raises SpecProblems with a place for each mistake.
     """
     documents = parse(*read_text(path))

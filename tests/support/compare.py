@@ -1,6 +1,7 @@
 """The workshop's features on several engines, and the tests that compare with Docker: `./dev compare`, `./dev report`.
 
-Docker is a private one that ends with this process; podman has a storage of its own (specrun.bdd.podman).
+All of it runs at once: one Docker for the features, in a network of its own, one for the comparisons, and podman, which
+has storage and networks of its own (specrun.bdd.podman).
 """
 
 from __future__ import annotations
@@ -10,62 +11,98 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
 sys.path.insert(0, str(TOP))
 
+from specrun.bdd.network import Network  # noqa: E402
 from tests.support.private_docker import private_docker  # noqa: E402
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
+ON_DOCKER = [sys.executable, __file__, "--on-docker"]
 WORKERS = {"specrun": "2", "docker": "0", "podman": "2"}
-"""Engine -> how many scenarios at once. All of them are on the one Docker, one after the other."""
+"""Engine -> how many scenarios at once. All of them are on one Docker, one after the other."""
 
 
-def features(engines: list[str], environment: dict[str, str], folder: Path, arguments: list[str]) -> int:
-    """Run them on all `engines` at once, and write one report into `folder`; gives the exit status."""
+class Part:
+    """A process beside the others, whose output is printed when it has ended."""
+
+    def __init__(self, name: str, words: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self._began = time.monotonic()
+        self._output = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._process = subprocess.Popen(
+            words, cwd=TOP, env=environment, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT
+        )
+
+    def wait(self) -> int:
+        """Print what it said; gives its exit status."""
+        status = self._process.wait()
+        self._output.seek(0)
+        print(f"== {self.name}: {time.monotonic() - self._began:.0f} s\n{self._output.read()}", flush=True)
+        self._output.close()
+        return status
+
+
+def run(engines: list[str], folder: Path, arguments: list[str], oracle: bool) -> int:
+    """Run the features on `engines`, and the comparisons if `oracle`; gives the exit status.
+
+    The report of the features goes into `folder`. `arguments` are pytest's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="srb-") as bases:
-        shared = {**environment, "SPECRUN_BASES": bases}
-        began = time.monotonic()
-        running = {engine: _start(engine, shared, folder, arguments) for engine in engines}
-        for engine, process in running.items():
-            output, _ = process.communicate()
-            print(f"compare: the features on {engine}, {time.monotonic() - began:.0f} s\n{output}", flush=True)
-    results = [str(file) for engine in engines if (file := folder / f"{engine}.json").exists()]
-    if len(results) < len(engines) or any(process.returncode not in (0, 1, 5) for process in running.values()):
-        return 1
+    with ExitStack() as stack:
+        bases = stack.enter_context(tempfile.TemporaryDirectory(prefix="srb-"))
+        environment = {**os.environ, "SPECRUN_BASES": bases}
+        parts = []
+        for engine in engines:
+            words = PYTEST
+            if engine == "docker":
+                network = Network()
+                stack.callback(network.close)
+                network.connect()
+                words = [*network.prefix, *ON_DOCKER]
+            results = _results(folder, engine)
+            results.unlink(missing_ok=True)
+            words = [*words, "features", "--engine", engine, "-n", WORKERS[engine], "--results", str(results)]
+            parts.append(Part(f"features on {engine}", [*words, "--tb=no", "--no-summary", *arguments], environment))
+        if oracle:
+            words = [*ON_DOCKER, "-m", "oracle", *arguments]
+            parts.append(Part("what Docker does, and what we do", words, environment))
+        statuses = {part.name: part.wait() for part in parts}
+    judged = _report(engines, folder) if all(_results(folder, engine).exists() for engine in engines) else 1
+    # What failed among the features is the report's to judge: some of it is waived.
+    rest = [status for name, status in statuses.items() if not (name.startswith("features") and status in (0, 1))]
+    return max([judged, *rest])
+
+
+def _results(folder: Path, engine: str) -> Path:
+    return folder / f"{engine}.json"
+
+
+def _report(engines: list[str], folder: Path) -> int:
     specrun = str(Path(sys.executable).with_name("specrun"))
-    words = ["report", "--waivers", "features/waivers.yaml", "--out", str(folder), *results]
-    return subprocess.run([specrun, *words], cwd=TOP, check=False).returncode
+    results = [str(_results(folder, engine)) for engine in engines]
+    words = [specrun, "report", "--waivers", "features/waivers.yaml", "--out", str(folder), *results]
+    return subprocess.run(words, cwd=TOP, check=False).returncode
 
 
-def _start(engine: str, environment: dict[str, str], folder: Path, arguments: list[str]) -> subprocess.Popen[str]:
-    results = folder / f"{engine}.json"
-    results.unlink(missing_ok=True)
-    words = ["features", "--engine", engine, "-n", WORKERS[engine], "--results", str(results), "--tb=line"]
-    return subprocess.Popen(
-        [*PYTEST, *words, *arguments],
-        cwd=TOP,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def main() -> int:
-    """With `--report FOLDER` write a report of all engines, else compare; gives the exit status."""
+def on_docker(arguments: list[str]) -> int:
+    """Run pytest beside a Docker of its own; gives the exit status."""
     with private_docker() as environment:
-        if sys.argv[1:2] == ["--report"]:
-            return features(["specrun", "docker", "podman"], environment, Path(sys.argv[2]), sys.argv[3:])
-        status = features(["docker", "podman"], environment, TOP / "build" / "compare", sys.argv[1:])
-        print("compare: what Docker does, and what we do", flush=True)
-        oracle = subprocess.run([*PYTEST, "-m", "oracle", *sys.argv[1:]], cwd=TOP, env=environment, check=False)
-    return status or oracle.returncode
+        return subprocess.run([*PYTEST, *arguments], env=environment, check=False).returncode
+
+
+def main(arguments: list[str]) -> int:
+    """Gives the exit status."""
+    match arguments:
+        case ["--on-docker", *rest]:
+            return on_docker(rest)
+        case ["--report", folder, *rest]:
+            return run(["specrun", "docker", "podman"], Path(folder), rest, oracle=False)
+    return run(["docker", "podman"], TOP / "build" / "compare", arguments, oracle=True)
 
 
 if __name__ == "__main__":
-    os.chdir(TOP)
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -31,6 +31,7 @@ def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
     command = [
         "dockerd", "--host", socket, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec",
         "--pidfile", f"{folder}/pid", "--bridge", bridge, f"--iptables={filtering}", "--ip6tables=false",
+        "--containerd-namespace", bridge, "--containerd-plugins-namespace", f"{bridge}-plugins",
         "--add-runtime", f"specrun={Path(sys.executable).with_name('specrun-runtime')}",
     ]  # fmt: skip
     environment = {**os.environ, "DOCKER_HOST": socket, "SPECRUN_EMPTY_DOCKER": "1"}

@@ -66,6 +66,21 @@ def test_a_waiver_holds_until_its_day() -> None:
     assert not model.build(results, [waiver("2026-11-23")]).holds
 
 
+def test_a_waiver_is_about_the_step_that_it_names() -> None:
+    results = [run(scenario("bad [{{.Name}}]", "failed"), scenario("good", "passed"))]
+    about = ("01_hello", "bad [{{.Name}}*", "specrun", "known", "me", "2030-01-01", "waivers.yaml:1")
+    for step, verdict in (("I run *", Verdict.WAIVED), ("I run `false`", Verdict.FAILED)):
+        report = model.build(results, [waivers.Waiver(*about, step)])
+        assert verdicts(report)["bad [{{.Name}}]"] == verdict
+
+
+def test_a_waiver_that_nothing_needs_is_named() -> None:
+    results = [run(scenario("bad", "failed"), scenario("good", "passed"))]
+    stale = waivers.Waiver("01_hello", "good", "*", "was known", "me", "2030-01-01", "waivers.yaml:2")
+    elsewhere = waivers.Waiver("*", "*", "podman", "not run here", "me", "2030-01-01", "waivers.yaml:3")
+    assert model.build(results, [waiver("2030-01-01"), stale, elsewhere]).unneeded == [stale]
+
+
 def test_nothing_holds_where_nothing_ran() -> None:
     assert not model.build([run()]).holds
 
@@ -129,6 +144,7 @@ def test_waivers_are_read_with_their_places(tmp_path: Path) -> None:
     [
         ("- 7\n", "bad-waiver", 1),
         ("- {scenario: 'a: b', engine: x, reason: y, owner: z}\n", "bad-waiver", 1),
+        ("- {scenario: 'a: b', engine: x, reason: y, owner: z, expires: '2027-01-31', step: 7}\n", "bad-waiver", 1),
         ("- scenario: 'a: b'\n  engin: x\n", "unknown-field", 2),
         ("- {scenario: ab, engine: x, reason: y, owner: z, expires: '2027-01-31'}\n", "bad-waiver", 1),
         ("- scenario: 'a: b'\n  engine: x\n  reason: y\n  owner: z\n  expires: soon\n", "bad-waiver", 5),

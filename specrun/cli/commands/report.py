@@ -10,6 +10,7 @@ from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
 
 if TYPE_CHECKING:
+    from specrun.report.model import Scenario
     from specrun.report.waivers import Waiver
 
 FORMS = ("html", "md", "junit", "json")
@@ -56,11 +57,21 @@ def publish(runs: list[dict[str, object]], options: Parsed, context: Context) ->
     for engine in report.engines:
         counts = [f"{count} {verdict.value}" for verdict in model.Verdict if (count := report.count(verdict, engine))]
         context.out(f"{engine}: {', '.join(counts) or 'nothing was run'}\n")
+    for section in report.sections:
+        for scenario in section.scenarios:
+            for engine, outcome in scenario.outcomes.items():
+                if not outcome.verdict.holds:
+                    context.err(f"{_place(scenario)}  {scenario.title}: {outcome.verdict.value} on {engine}\n")
+                    context.err("".join(f"    {line}\n" for line in outcome.reason.splitlines()[:12]))
     for waiver in report.unneeded:
         context.err(f"{waiver.place}: nothing needs this waiver any more\n")
     for file in files:
         context.out(f"wrote {file}\n")
     return 0 if report.holds else 1
+
+
+def _place(scenario: Scenario) -> str:
+    return f"{scenario.file}:{scenario.line}"
 
 
 def known(options: Parsed) -> list[Waiver]:
@@ -71,4 +82,4 @@ def known(options: Parsed) -> list[Waiver]:
     try:
         return waivers.load(options.waivers) if options.waivers else []
     except SpecProblems as error:
-        raise SpecrunError(f"{error.message}\n{len(error.problems)} of its lines can't be used") from error
+        raise SpecrunError(f"{error.message}\n{len(error.problems)} found") from error
