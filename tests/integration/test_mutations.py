@@ -159,7 +159,7 @@ MUTATIONS = [
     ),
     Mutation(
         "stop kills at once",
-        "specrun/engine/containers.py",
+        "specrun/engine/existing.py",
         'return signal_number(container.config.get("StopSignal") or "SIGTERM")',
         "return 9",
         "15_starting_and_stopping",
