@@ -163,7 +163,7 @@ class Runner:
         if mount.type == "secret":
             return self._secret(mount, step, environment, stack)
         if mount.type == "ssh":
-            return self._agent(mount, step, environment)
+            return self._agent(mount, step, environment, stack)
         tree = self.tree_of(mount.source, step.node)
         with Fd(self._open(tree, mount.source_path, step)) as found:
             path = self._attach(found, stack)
@@ -265,7 +265,7 @@ class Runner:
             os.fchmod(descriptor, 0o400 if mount.mode is None else mount.mode)
         return MountRequest("bind", path, mount.target, read_only=True)
 
-    def _agent(self, mount: Mount, step: Step, environment: list[str]) -> MountRequest | None:
+    def _agent(self, mount: Mount, step: Step, environment: list[str], stack: ExitStack) -> MountRequest | None:
         name = mount.id or "default"
         socket = self.secrets.agents.get(name)
         if not socket:
@@ -279,7 +279,11 @@ class Runner:
         index = sum(entry.startswith("SSH_AUTH_SOCK=") for entry in environment)
         mount.target = mount.target or f"{AGENT}.{index}"
         environment.append(f"SSH_AUTH_SOCK={mount.target}")
-        return MountRequest("bind", socket, mount.target)
+        from specrun.build.agent import forwarding
+
+        mode = 0o600 if mount.mode is None else mount.mode
+        path = stack.enter_context(forwarding(socket, self.work, mode=mode, owner=(mount.uid or 0, mount.gid or 0)))
+        return MountRequest("bind", path, mount.target)
 
     def _programs(self, step: Step) -> list[MountRequest]:
         """Here-documents that are programs: files below /dev/pipes, which no layer gets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 
 from specrun.cli.options import Command, Option
@@ -239,10 +240,22 @@ def _secrets(secrets: list[str], agents: list[str]) -> Secrets:
                 raise UsageError(f"secret {name}: no file was given and ${variable} is not set")
         except OSError as error:
             raise UsageError(f"cannot read secret {name} from {path}: {error.strerror}") from error
-    sockets = {}
-    for entry in agents:
-        name, _, path = entry.partition("=")
-        sockets[name] = path or os.environ.get("SSH_AUTH_SOCK", "")
-        if not sockets[name]:
-            raise UsageError(f"ssh agent {name}: $SSH_AUTH_SOCK is not set", hint="--ssh NAME=SOCKET")
-    return Secrets(found, sockets)
+    return Secrets(found, dict(_agent(entry) for entry in agents))
+
+
+def _agent(entry: str) -> tuple[str, str]:
+    """Id and socket of an ssh agent."""
+    name, _, path = entry.partition("=")
+    path = path or os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise UsageError(f"ssh agent {name}: $SSH_AUTH_SOCK is not set", hint="--ssh NAME=SOCKET")
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError as error:
+        raise UsageError(f"ssh agent {name}: {path}: {error.strerror}", hint="--ssh NAME=SOCKET") from error
+    if not is_socket:
+        raise UsageError(
+            f"ssh agent {name}: {path} is no socket, and keys are not read from files",
+            hint="give the key to an agent with ssh-add, and name the agent's socket",
+        )
+    return name, os.path.abspath(path)
