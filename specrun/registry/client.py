@@ -30,8 +30,8 @@ __all__ = ["ATTEMPTS", "Client", "RegistryError", "reason", "wait"]
 
 ATTEMPTS = 5
 MAX_REDIRECTS = 5
-STALL, MOST_STALLS = 20.0, 3
-"""Seconds without a byte after which a connection is given up, and how many times in a row that is borne."""
+MOST_STALLS = 3
+"""How many times in a row it is borne that nothing comes."""
 SETTLING = 300.0
 """Seconds that a registry may think about what it was sent: some copy a whole blob then."""
 LONGEST_WAIT = 60.0
@@ -155,7 +155,7 @@ class Client:
                 answer = self._pool(address, ours).request(
                     method, address, headers=sent, body=body() if body else None, redirect=False,
                     preload_content=False, decode_content=False,
-                    timeout=urllib3.Timeout(connect=STALL if body else 10, read=SETTLING if body else STALL),
+                    timeout=self._timeout(body is not None),
                 )  # fmt: skip
             except _NO_TLS as error:
                 if not self._fall_back(address, error):
@@ -173,6 +173,13 @@ class Client:
                 method, body = "GET", None
             address = following
         raise RegistryError(f"{self.host} redirects more than {MAX_REDIRECTS} times")
+
+    def _timeout(self, sends: bool) -> urllib3.Timeout:
+        """The first one is also for sending, in urllib3."""
+        stall = self.endpoint.stall
+        if sends:
+            return urllib3.Timeout(connect=stall, read=max(stall, SETTLING))
+        return urllib3.Timeout(connect=min(10, stall), read=stall)
 
     def _fall_back(self, address: str, error: Exception) -> bool:
         """A registry on loopback, or one that needs no verification, may speak plain HTTP, as with Docker."""
@@ -197,8 +204,9 @@ class Client:
                 about["ssl_context"] = tls_context(self.host, verify=verify, client=ours)
                 if not verify:
                     urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            timeout = urllib3.Timeout(connect=10, read=STALL)
-            self._pools[scheme, ours] = urllib3.PoolManager(maxsize=8, retries=False, timeout=timeout, **about)
+            self._pools[scheme, ours] = urllib3.PoolManager(
+                maxsize=8, retries=False, timeout=self._timeout(False), **about
+            )
         return self._pools[scheme, ours]
 
     def _fetch(self, method: str, address: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
@@ -252,7 +260,7 @@ def wait(attempt: int, notify: Callable[[float], None], pause: float | None = No
 def reason(error: Exception) -> str:
     """What went wrong, in a few words, without the addresses of objects."""
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        return f"no answer in {STALL:.0f} seconds"
+        return "nothing came for too long"
     inner = getattr(error, "reason", None) or error
     text = str(inner).rpartition(": ")[2] or type(inner).__name__
     return text.strip("()'\"")[:200]

@@ -12,7 +12,7 @@ import time
 import urllib3
 
 from specrun.files import discard
-from specrun.registry.client import ATTEMPTS, MOST_STALLS, STALL, RegistryError, reason, wait
+from specrun.registry.client import ATTEMPTS, MOST_STALLS, RegistryError, reason, wait
 from specrun.registry.headers import content_range, length
 from specrun.store.layers import DiskFull
 
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.paths import Root
+    from specrun.registry.client import Client
     from specrun.registry.pull import News, Source
     from specrun.store.blobs import BlobStore
 
 _CHUNK = 1 << 18
 _SLOW = 100
-"""Bytes a second; a server that sends fewer for STALL seconds is as good as silent."""
+"""Bytes a second; a server that sends fewer for as long as it may be silent is as good as that."""
 
 
 class Restarted(Exception):
@@ -236,9 +237,10 @@ class Download:
                     raise RegistryError(f"{host} sent another range than was asked for")
             elif (said := length(answer.headers.get("Content-Length", ""))) not in (-1, self.blob.size):
                 raise RegistryError(f"{host} says that {self.blob.digest} has {said} bytes, not {self.blob.size}")
-            self._receive(answer, file, host)
+            self._receive(answer, file, source.client)
 
-    def _receive(self, answer: urllib3.BaseHTTPResponse, file: Any, host: str) -> None:
+    def _receive(self, answer: urllib3.BaseHTTPResponse, file: Any, client: Client) -> None:
+        host, stall = client.host, client.endpoint.stall
         began, least = time.monotonic(), self._have
         while data := answer.read1(_CHUNK, decode_content=False):
             if self._have + len(data) > self.blob.size:
@@ -248,8 +250,8 @@ class Download:
             file.write(data)
             self._add(data)
             self._tell()
-            if (now := time.monotonic()) - began > STALL:
-                if self._have - least < _SLOW * STALL and self._have < self.blob.size:
+            if (now := time.monotonic()) - began > stall:
+                if self._have - least < _SLOW * stall and self._have < self.blob.size:
                     raise urllib3.exceptions.ReadTimeoutError(None, "", f"{host} hardly sends anything")  # type: ignore[arg-type]
                 began, least = now, self._have
 

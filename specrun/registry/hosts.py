@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 HUB = "docker.io"
 HUB_HOST = "registry-1.docker.io"
-CERTIFICATES = ("/etc/docker/certs.d", "/etc/specrun/certs.d")
-_KEYS = {"mirrors": list, "insecure": bool, "token-servers": list}
+STALL = 20.0
+"""Seconds without a byte after which a connection is given up, unless registries.toml says otherwise."""
+_KEYS = {"mirrors": list, "insecure": bool, "token-servers": list, "timeout": int}
+_EXPECTED = {list: "a list", bool: "true or false", int: "a number of seconds from 1 to 3600"}
 
 
 class SettingsError(SpecrunError):
@@ -29,7 +31,7 @@ class SettingsError(SpecrunError):
 class Endpoint:
     """One server that has the images of a domain: the registry itself, or a mirror of it."""
 
-    __slots__ = ("domain", "host", "mirror", "prefix", "schemes", "token_servers", "verify")
+    __slots__ = ("domain", "host", "mirror", "prefix", "schemes", "stall", "token_servers", "verify")
 
     def __init__(self, domain: str, host: str, *, schemes: list[str], verify: bool = True) -> None:
         self.domain = domain
@@ -42,6 +44,7 @@ class Endpoint:
         self.prefix = ""
         """What stands before the repositories' names at a mirror: empty, or ends with a slash."""
         self.mirror = False
+        self.stall = STALL
         self.token_servers: list[str] = []
         """Hosts that its passwords may be sent to, though they are of another domain."""
 
@@ -54,7 +57,12 @@ def origin(domain: str, *, verify: bool = True) -> Endpoint:
     # As with Docker, a registry on loopback may speak plain HTTP; unlike there its certificate is not taken unseen.
     schemes = ["https", "http"] if is_loopback(host) or not verify else ["https"]
     made = Endpoint(domain, host, schemes=schemes, verify=verify)
+    return _with(settings, made)
+
+
+def _with(settings: dict[str, Any], made: Endpoint) -> Endpoint:
     made.token_servers = settings.get("token-servers", [])
+    made.stall = float(settings.get("timeout", STALL))
     return made
 
 
@@ -67,8 +75,7 @@ def mirrors(domain: str) -> list[Endpoint]:
         made = Endpoint(parts.netloc, parts.netloc, schemes=[parts.scheme], verify=not own.get("insecure", False))
         made.prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
         made.mirror = True
-        made.token_servers = own.get("token-servers", [])
-        found.append(made)
+        found.append(_with(own, made))
     return found
 
 
@@ -118,8 +125,8 @@ def _check(path: str, domain: str, table: object) -> None:
     for key, value in table.items():
         if key not in _KEYS:
             raise SettingsError(f"{where}: unknown key {key!r}", hint=f"known are {', '.join(_KEYS)}")
-        if not isinstance(value, _KEYS[key]):
-            raise SettingsError(f"{where}: {key} must be {'a list' if _KEYS[key] is list else 'true or false'}")
+        if type(value) is not _KEYS[key] or (isinstance(value, int) and key == "timeout" and not 1 <= value <= 3600):
+            raise SettingsError(f"{where}: {key} must be {_EXPECTED[_KEYS[key]]}, found {value!r}")
         for entry in value if isinstance(value, list) else []:
             if key == "mirrors" and not _is_mirror(entry):
                 raise SettingsError(f"{where}: mirrors: {entry!r}: expected https://HOST[:PORT][/PREFIX] (or http:)")
@@ -156,7 +163,7 @@ def hostname(netloc: str) -> str:
 
 
 def tls_context(host: str, *, verify: bool, client: bool) -> ssl.SSLContext:
-    """What certificates a connection takes and shows, by the folder certs.d/HOST (certs.d of Docker).
+    """What certificates a connection takes and shows, by the folder certs.d/HOST of Docker, and beside registries.toml.
 
     `*.crt` are authorities beside those of the system; `*.cert` with `*.key` are shown if `client`. Raises
     SettingsError.
@@ -167,7 +174,8 @@ def tls_context(host: str, *, verify: bool, client: bool) -> ssl.SSLContext:
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    for folder in (f"{base}/{glob.escape(host)}" for base in CERTIFICATES):
+    for base in ("/etc/docker", os.path.dirname(settings_path())):
+        folder = f"{glob.escape(base)}/certs.d/{glob.escape(host)}"
         try:
             for path in sorted(glob.glob(f"{folder}/*.crt")):
                 context.load_verify_locations(path)

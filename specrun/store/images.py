@@ -391,7 +391,7 @@ class ImageStore:
 
     def _match_reference(self, entries: list[dict[str, Any]], text: str) -> dict[str, Any] | None:
         try:
-            reference = Reference.parse(text)
+            reference = Reference.parse(text).pinned
         except InvalidReference:
             if len(text) == 64 or text.startswith("sha256:"):
                 return None

@@ -31,7 +31,7 @@ LOGOUT = Command("logout", "[SERVER]", "Log out from a registry; the hub if none
 def run(arguments: list[str], context: Context) -> int:
     """Prove the password at the registry, then keep it."""
     from specrun.registry import credentials
-    from specrun.registry.client import Client
+    from specrun.registry.client import RegistryError
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 0, 1)
@@ -40,6 +40,18 @@ def run(arguments: list[str], context: Context) -> int:
         raise UsageError("--password and --password-stdin are mutually exclusive")
     if options.password_stdin and not options.username:
         raise UsageError("Must provide --username with --password-stdin")
+    verify = verified(options.tls_verify)
+    if not options.username and not options.password and (known := credentials.find(domain)):
+        context.out("Authenticating with existing credentials...\n")
+        try:
+            _prove(domain, *known, verify)
+        except RegistryError as error:
+            if error.status != 401 or not os.isatty(0):
+                raise
+            context.err(f"Login did not succeed: {error.message}\n")
+        else:
+            context.out("Login Succeeded\n")
+            return 0
     if options.password:
         context.err("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n")
     user = options.username or _ask("Username: ")
@@ -52,12 +64,19 @@ def run(arguments: list[str], context: Context) -> int:
         if not os.isatty(0):
             raise UsageError("Cannot perform an interactive login from a non TTY device")
         password = getpass("Password: ")
-    client = Client(domain, verify=verified(options.tls_verify))
-    client.login(user, password)
-    client.request("GET", "/v2/", scope="")
+    _prove(domain, user, password, verify)
     credentials.store(domain, user, password)
     context.out("Login Succeeded\n")
     return 0
+
+
+def _prove(domain: str, user: str, password: str, verify: bool) -> None:
+    """Raises RegistryError."""
+    from specrun.registry.client import Client
+
+    client = Client(domain, verify=verify)
+    client.login(user, password)
+    client.request("GET", "/v2/", scope="")
 
 
 def logout(arguments: list[str], context: Context) -> int:

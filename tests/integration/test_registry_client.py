@@ -1,0 +1,234 @@
+"""Our client with docker-registry and with our own server: over plain HTTP and TLS, with passwords and tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.host import Host
+from tests.support.images import spoiled
+from tests.support.registries import (
+    PASSWORD,
+    USER,
+    Authority,
+    Line,
+    TokenServer,
+    debian_registry,
+    htpasswd,
+    own_registry,
+    trust,
+)
+
+SERVERS = {"docker-registry": debian_registry, "our server": own_registry}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def tokens(authority: Authority) -> Iterator[TokenServer]:
+    server = TokenServer(authority)
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def own_configuration(host: Host) -> None:
+    host.environment["DOCKER_CONFIG"] = str(host.folder / "docker")
+
+
+def there_and_back(host: Host, name: str) -> str:
+    """Push busybox, forget it, pull and run it; gives the digest."""
+    host.ok("tag", "busybox", name)
+    pushed = re.search(r"digest: (sha256:[0-9a-f]{64}) size: \d+$", host.ok("push", name).rstrip())
+    assert pushed
+    host.ok("rmi", name)
+    pulled = host.ok("pull", name)
+    assert f"Digest: {pushed[1]}\n" in pulled
+    assert host.ok("run", "--rm", "--network", "none", name, "echo", "came back") == "came back\n"
+    assert host.ok("image", "verify") == ""
+    return pushed[1]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_plain_http_on_loopback(host: Host, tmp_path: Path, server: str) -> None:
+    with SERVERS[server](tmp_path / "storage") as address:
+        digest = there_and_back(host, f"{address}/deep/er/hello:v1")
+        host.ok("tag", f"{address}/deep/er/hello:v1", f"{address}/deep/er/hello:v2")
+        host.ok("push", "--all-tags", f"{address}/deep/er/hello")
+        assert host.ok("search-tags", "-q", f"{address}/deep/er/hello").split() == ["v1", "v2"]
+        assert host.ok("pull", "-aq", f"{address}/deep/er/hello").split() == [f"{address}/deep/er/hello"]
+        both = f"{address}/deep/er/hello:v1@{digest}"
+        assert host.ok("pull", both).startswith(f"{digest}: Pulling from deep/er/hello\n")
+        assert host.ok("run", "--rm", "--network", "none", "--pull", "never", both, "echo", "yes") == "yes\n"
+        # What another repository of the registry has is mounted from there.
+        host.ok("tag", "busybox", f"{address}/other:v1")
+        assert "Mounted from deep/er/hello" in host.ok("push", f"{address}/other:v1")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_password_over_tls(host: Host, tmp_path: Path, authority: Authority, server: str) -> None:
+    users = htpasswd(tmp_path / "users")
+    with SERVERS[server](tmp_path / "storage", tls=authority, users=users) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        unknown = host.run("push", f"{address}/hello:v1")
+        assert unknown.returncode == 1 and b"certificate" in unknown.stderr.lower() and b"certs.d" in unknown.stderr
+        trust(host, address, authority)
+        refused = host.run("push", f"{address}/hello:v1")
+        assert refused.returncode == 1 and b"specrun login" in refused.stderr
+        wrong = host.run("login", "-u", USER, "--password-stdin", address, input=b"wrong-password")
+        assert wrong.returncode == 1 and b"wrong-password" not in wrong.stdout + wrong.stderr
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        there_and_back(host, f"{address}/hello:v1")
+        there_and_back_insecurely(host, address)
+    assert secrets_in(host, PASSWORD) == [str(host.folder / "docker/config.json")]
+
+
+def there_and_back_insecurely(host: Host, address: str) -> None:
+    settings = host.environment.pop("SPECRUN_REGISTRIES")
+    assert host.run("pull", f"{address}/hello:v1").returncode == 1
+    host.ok("pull", "--tls-verify=false", f"{address}/hello:v1")
+    Path(settings).write_text(f'[registry."{address}"]\ninsecure = true\n')
+    host.environment["SPECRUN_REGISTRIES"] = settings
+    host.ok("pull", f"{address}/hello:v1")
+
+
+def secrets_in(host: Host, secret: str) -> list[str]:
+    """Files below the test's folder that a password stands in, in clear or as it is sent."""
+    import base64
+
+    forms = [secret.encode(), base64.b64encode(f"{USER}:{secret}".encode())]
+    files = [path for path in host.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return [str(path) for path in files if any(form in path.read_bytes() for form in forms)]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_tokens_over_tls(host: Host, tmp_path: Path, authority: Authority, tokens: TokenServer, server: str) -> None:
+    with SERVERS[server](tmp_path / "storage", tls=authority, tokens=tokens) as address:
+        trust(host, address, authority)
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        refused = host.run("push", f"{address}/hello:v1")
+        assert refused.returncode == 1 and b"token server" in refused.stderr and b"specrun login" in refused.stderr
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        tokens.asked.clear()
+        there_and_back(host, f"{address}/hello:v1")
+        assert {"repository:hello:pull,push", "repository:hello:pull"} <= {one["scope"][0] for one in tokens.asked}
+        host.ok("tag", "busybox", f"{address}/other:v1")
+        assert "Mounted from hello" in host.ok("push", f"{address}/other:v1")
+        assert ["repository:other:pull,push", "repository:hello:pull"] in [one["scope"] for one in tokens.asked]
+        # What the registry does not take, though the token server gave it, is said.
+        tokens.lifetime = -120
+        assert host.run("pull", f"{address}/hello:v1").returncode == 1
+
+
+HELPER = """#!/bin/sh
+# Keeps one login for each server in a folder, as credential helpers of Docker do.
+key=$(cat | tee {folder}/last-input | tr -d '\\n')
+case "$1" in
+store)
+    server=$(echo "$key" | sed 's/.*"ServerURL": *"\\([^"]*\\)".*/\\1/' | tr / _)
+    echo "$key" > {folder}/$server ;;
+get)
+    file={folder}/$(echo "$key" | tr / _)
+    [ -e "$file" ] || {{ echo "credentials not found in native keychain"; exit 1; }}
+    cat "$file" ;;
+erase)
+    rm -f {folder}/$(echo "$key" | tr / _) ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("kind", ["credsStore", "credHelpers"])
+def test_credential_helpers(host: Host, tmp_path: Path, kind: str) -> None:
+    users, keychain, programs = htpasswd(tmp_path / "users"), tmp_path / "keychain", tmp_path / "bin"
+    keychain.mkdir()
+    programs.mkdir()
+    helper = programs / "docker-credential-folder"
+    helper.write_text(HELPER.format(folder=keychain))
+    helper.chmod(0o755)
+    host.environment["PATH"] = f"{programs}:{host.environment['PATH']}"
+    with own_registry(tmp_path / "storage", users=users) as address:
+        config = host.folder / "docker/config.json"
+        config.parent.mkdir()
+        config.write_text(json.dumps({kind: "folder" if kind == "credsStore" else {address: "folder"}}))
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        assert PASSWORD in (keychain / address).read_text() and secrets_in(host, PASSWORD) == []
+        there_and_back(host, f"{address}/hello:v1")
+        host.ok("logout", address)
+        assert not (keychain / address).exists()
+        assert host.run("pull", f"{address}/hello:v1").returncode == 1
+        helper.write_text("#!/bin/sh\nexit 3\n")
+        broken = host.run("pull", f"{address}/hello:v1")
+        assert broken.returncode == 1 and b"docker-credential-folder get failed with status 3" in broken.stderr
+
+
+def test_the_login_that_is_there_is_used(host: Host, tmp_path: Path) -> None:
+    with own_registry(tmp_path / "storage", users=htpasswd(tmp_path / "users")) as address:
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        again = host.ok("login", address)
+        assert "Authenticating with existing credentials" in again and "Login Succeeded" in again
+        assert stat.S_IMODE((host.folder / "docker/config.json").stat().st_mode) == 0o600
+
+
+def large(host: Host, name: str, size: int) -> None:
+    """Let `name` be an image with a file of random bytes."""
+    spoiled(host, name, fill=lambda tree: (tree / "large").write_bytes(os.urandom(size)))
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_line_that_breaks_anywhere(host: Host, tmp_path: Path, server: str) -> None:
+    """Both ways go on from where they stood."""
+    size, seed = 20 << 20, random.randrange(1 << 30)
+    dice = random.Random(seed)
+    with SERVERS[server](tmp_path / "storage") as address:
+        line = Line(address, lambda: dice.choice([None, None, dice.randrange(4000), dice.randrange(2 << 20, 8 << 20)]))
+        name = f"{line.address}/large:v1"
+        large(host, name, size)
+        for verb in ("push", "pull"):
+            for _ in range(10):  # what can't be done says what is wrong
+                done = host.run(verb, name, timeout=120)
+                if done.returncode == 0:
+                    break
+                assert b"Traceback" not in done.stderr and b"cannot be reached" in done.stderr, (seed, done.stderr)
+            assert done.returncode == 0, (seed, done.stderr)
+            if verb == "push":
+                if server == "our server":
+                    assert line.up <= 1.05 * size + (2 << 20), seed
+                host.ok("rmi", "-f", name)
+                line.down = 0
+        assert line.down <= 1.05 * size + (1 << 20), seed
+        assert host.ok("image", "verify") == "" and not any((host.root / "pulls").iterdir())
+        line.close()
+
+
+def test_a_killed_push_is_gone_on_with(host: Host, tmp_path: Path) -> None:
+    size = 24 << 20
+    with own_registry(tmp_path / "storage") as address:
+        line = Line(address, lambda: None)
+        name = f"{line.address}/large:v1"
+        large(host, name, size)
+        line.hold_at = size // 2
+        process = host.spawn("push", name)
+        for _ in range(600):
+            if line.up >= size // 2:
+                break
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        line.go_on.set()
+        time.sleep(0.2)
+        before = line.up
+        host.ok("push", name)
+        assert line.up - before < size * 0.6
+        assert not list((host.root / "pushes").iterdir())
+        line.close()
