@@ -77,6 +77,7 @@ def digests() -> list[str]:
 
 @pytest.mark.parametrize("tracer", [False, True], ids=["as it is", "with CAP_SYS_PTRACE"])
 def test_what_enters_cannot_be_looked_at_or_written_to(runtime: Runtime, tracer: bool) -> None:
+    """CVE-2016-9962, CVE-2020-14300. Bites when `joining` and `errands` leave PR_SET_DUMPABLE as it is."""
     before = digests()
     bundle = runtime.bundle()
     if tracer:
