@@ -41,7 +41,9 @@ def bring_up(store: NetworkStore, network: Network) -> Network:
             # The rules first: whoever is killed in between leaves no bridge that they do not hold for.
             add_rules(store, rules.of_network(store.root, network))
             if store.leases(network) and links.index_of(network.link(store.root)):
-                links.take_up(kernel, network.link(store.root))  # somebody took it down under its containers
+                # Somebody took it down under its containers, and it has lost its IPv6 addresses by that.
+                links.take_up(kernel, network.link(store.root))
+                furnish(store.root, network, kernel)
             else:
                 _make(store.root, network, kernel)
         neighbors.pass_through(store.root)
@@ -52,6 +54,24 @@ def bring_up(store: NetworkStore, network: Network) -> Network:
         take_down(store, network)
         raise
     return network
+
+
+def addresses_of(network: Network) -> set[str]:
+    """The addresses of the host on the network's bridge, each with its prefix."""
+    pools = [(pool["Gateway"], Subnet.parse(pool["Subnet"])) for pool in network.pools if pool.get("Gateway")]
+    return {f"{gateway}/{subnet.prefix}" for gateway, subnet in pools if subnet.width == 32 or network.ipv6}
+
+
+def furnish(root: Root, network: Network, kernel: Netlink) -> None:
+    """Give the bridge what it lacks of its MTU and addresses."""
+    name = network.link(root)
+    links.set_mtu(kernel, name, network.mtu)
+    for text in addresses_of(network):
+        address, _, prefix = text.partition("/")
+        try:
+            links.add_address(kernel, links.index_of(name), address, int(prefix))
+        except FileExistsError:
+            continue
 
 
 def take_down(store: NetworkStore, network: Network) -> None:
@@ -204,7 +224,7 @@ def _make(root: Root, network: Network, kernel: Netlink) -> None:
     if root.id in name:
         links.delete(kernel, name)  # begun by a command that was killed: being up is the last step
     try:
-        links.make_bridge(kernel, name, b"\x02\x42" + os.urandom(4), network.mtu)
+        links.make_bridge(kernel, name, b"\x02\x42" + os.urandom(4))
     except FileExistsError as error:
         raise Conflict(
             f"the host has a link called {name} already", hint="choose another name for the bridge"
@@ -215,11 +235,7 @@ def _make(root: Root, network: Network, kernel: Netlink) -> None:
         forwarding.put(f"net/ipv6/conf/{name}/accept_dad", "0")
         if not network.ipv6:
             forwarding.put(f"net/ipv6/conf/{name}/disable_ipv6", "1")
-        index = links.index_of(name)
-        for pool in network.pools:
-            subnet = Subnet.parse(pool["Subnet"])
-            if pool.get("Gateway") and (subnet.width == 32 or network.ipv6):
-                links.add_address(kernel, index, pool["Gateway"], subnet.prefix)
+        furnish(root, network, kernel)
         if not network.internal:
             forwarding.switch_on(root, ipv6=network.ipv6)
         links.take_up(kernel, name)

@@ -422,14 +422,19 @@ def plug_in(
         links.take_up(kernel, endpoint["inner"])
 
 
+def ways_out(endpoints: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By which endpoint the container reaches everything else, for `gateway` (IPv4) and `gateway6`.
+
+    It is the one that Docker would take: the first, by the network's name, that leads out.
+    """
+    leading = {key: [one for one in endpoints if one[key]] for key in ("gateway", "gateway6")}
+    return {key: min(found, key=lambda one: str(one["name"])) for key, found in leading.items() if found}
+
+
 def _route(namespace: links.Namespace, endpoints: list[dict[str, Any]]) -> None:
-    """The way to everywhere else, by the network that Docker would take: the first by name that leads out."""
     with links.Inside(namespace), Netlink() as kernel:
-        for key in ("gateway", "gateway6"):
-            leading = sorted((one["name"], one) for one in endpoints if one[key])
-            if leading:
-                chosen = leading[0][1]
-                links.set_default_route(kernel, links.index_of(chosen["inner"]), chosen[key])
+        for key, chosen in ways_out(endpoints).items():
+            links.set_default_route(kernel, links.index_of(chosen["inner"]), chosen[key])
 
 
 def hand_over(

@@ -116,13 +116,12 @@ def _silent() -> bytes:
     return nested(IFLA_AF_SPEC, nested(_socket.AF_INET6, attribute(8, bytes([_ADDRESS_GENERATION_NONE]))))
 
 
-def make_bridge(kernel: Netlink, name: str, mac: bytes, mtu: int) -> None:
+def make_bridge(kernel: Netlink, name: str, mac: bytes) -> None:
     """A new bridge, down. Raises FileExistsError."""
     body = _link(
         0, text(IFLA_IFNAME, name), attribute(IFLA_ADDRESS, mac), nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "bridge"))
     )
     kernel.ask(NEWLINK, body, netlink.CREATE | netlink.EXCLUSIVE, subject=name)
-    set_mtu(kernel, name, mtu)
 
 
 def set_mtu(kernel: Netlink, name: str, mtu: int) -> None:

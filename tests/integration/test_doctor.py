@@ -6,6 +6,7 @@ import json
 import subprocess
 
 from tests.support.host import COMMAND, Host
+from tests.support.namespace import Namespace
 
 
 def test_this_host_is_fit(host: Host) -> None:
@@ -32,3 +33,17 @@ def test_a_missing_privilege_is_named(host: Host) -> None:
     assert "Operation not permitted" in failed.stderr
     assert "specrun doctor" in failed.stderr
     assert host.leftovers() == []
+
+
+def test_what_has_happened_to_a_network_is_named(apart: Namespace, host: Host) -> None:
+    host.prefix = apart.enter
+    host.ok("network", "create", "--subnet", "10.95.0.0/24", "back")
+    (made,) = [one for one in json.loads(host.ok("doctor", "--output", "json")) if one["name"] == "networks"]
+    assert made["ok"]
+    bridge = next(name for name in apart.links() if name != "lo")
+    apart.sh(f"ip address flush dev {bridge}; ip link add vpn type veth peer name far; ip link set vpn up")
+    apart.sh("ip link set far up; ip route add 10.95.0.128/25 dev vpn")
+    found = [one for one in json.loads(host.ok("doctor", "--output", "json")) if one["name"] == "networks"]
+    assert [one["ok"] for one in found] == [False, False]
+    assert found[0]["detail"] == f"network back: its bridge {bridge} is without 10.95.0.1/24"
+    assert found[1]["detail"] == "network back: the host reaches addresses of 10.95.0.0/24 by its link vpn too"

@@ -87,7 +87,7 @@ def test_a_root_whose_folder_was_removed_counts_no_more(apart: Namespace, roots:
     identity = (one.root / "id").read_text()
     for family in ("inet", "bridge"):
         apart.sh(f"nft delete table {family} specrun_{identity}")
-    for link in apart.sh("ls /sys/class/net").split() + apart.sh("ip -br link | cut -d' ' -f1").split():
+    for link in apart.links():
         if link.startswith(f"b{identity}"):
             apart.sh(f"ip link delete {link}")
     two.ok("network", "rm", "b")

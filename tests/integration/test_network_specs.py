@@ -67,10 +67,12 @@ def test_links_routes_and_rules_are_observed(host: Host, tmp_path: Path) -> None
             for line in subprocess.check_output(["ip", "-o", "link"], text=True).splitlines()
             if f": v{table[8:]}" in line
         )
+        bridge = json.loads(subprocess.check_output(["ip", "-j", "link", "show", outer]))[0]["master"]
         return {
             "networks.inner.address": [*inside, process, "ip", "addr", "flush", "dev", "eth0"],
             "networks.gateway": [*inside, process, "ip", "route", "del", "default"],
-            "networks.inner.link": ["ip", "link", "del", outer],
+            "networks.inner.link": ["ip", "link", "set", outer, "nomaster"],
+            "state": ["ip", "address", "flush", "dev", bridge],
             "ports.0.0.0.0:18083/tcp": ["nft", "flush", "map", "inet", table, "any4"],
             "ports.rules": ["nft", "flush", "table", "inet", table],
         }

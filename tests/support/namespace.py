@@ -33,6 +33,10 @@ class Namespace:
         """Set a parameter."""
         self.sh(f"echo {value} > /proc/sys/{key}")
 
+    def links(self) -> list[str]:
+        """The names of its links."""
+        return [line.split()[0].partition("@")[0] for line in self.sh("ip -br link").splitlines()]
+
     def close(self) -> None:
         """End it."""
         self._holder.kill()

@@ -32,6 +32,12 @@ def test_a_verb_of_docker_s_is_light(module: str) -> None:
     assert loaded & (HEAVY if module in formats else HEAVY | FORMATTING) == set()
 
 
+def test_networks_are_made_and_joined_without_heavy_libraries() -> None:
+    parts = ("joining", "mending", "creation", "names")
+    loaded = modules_after("import " + ", ".join(f"specrun.network.{part}" for part in parts))
+    assert loaded & (HEAVY | FORMATTING) == set()
+
+
 def test_help_loads_nothing_of_ours_but_itself() -> None:
     loaded = modules_after("import specrun.cli.main")
     assert loaded & (HEAVY | FORMATTING | {"ctypes", "re"}) == set()

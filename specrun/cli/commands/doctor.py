@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from specrun.cli.options import Command, Option
 from specrun.errors import UsageError
+from specrun.paths import peek_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
+    from specrun.paths import Root
+    from specrun_runtime.host import Finding
 
 COMMAND = Command(
     "doctor",
@@ -24,7 +27,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 0, 0)
-    findings = examine()
+    findings = [*examine(), *_networks(peek_root(context.root_path))]
     failed = any(finding.needed and not finding.ok for finding in findings)
     if options.output == "json":
         import json
@@ -39,3 +42,16 @@ def run(arguments: list[str], context: Context) -> int:
     else:
         raise UsageError(f"--output {options.output}: expected text or json")
     return 1 if failed else 0
+
+
+def _networks(root: Root | None) -> list[Finding]:
+    """Whether the host still has what the networks of the root were given."""
+    import os
+
+    if root is None or not os.path.exists(root.networks):
+        return []
+    from specrun.network.observation import troubles
+    from specrun_runtime.host import Finding
+
+    found = [Finding("networks", False, what, remedy, needed=False) for what, remedy in troubles(root)]
+    return found or [Finding("networks", True, "bridges, addresses, routes and rules as made", "", needed=False)]

@@ -7,7 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from specrun.engine import connecting, networking
-from specrun.network import bridges, links, rules
+from specrun.network import bridges, joining, rules
 from specrun.network.networks import NetworkStore
 from specrun.reconcile.changes import Fact
 from specrun.reconcile.kinds import request
@@ -16,6 +16,7 @@ from specrun_runtime import attachment
 
 if TYPE_CHECKING:
     from specrun.engine.container import Container
+    from specrun.network.observation import Link
     from specrun.reconcile.kinds.base import Task, View
 
 
@@ -50,35 +51,57 @@ def _networks(task: Task, container: Container, spec: ProcessSpec) -> None:
 
 def facts(view: View, container: Container) -> tuple[dict[str, Fact], dict[str, Any]]:
     """Links, addresses, the way out, and the rules of published ports; and what they should be."""
+    from specrun.network import observation
+
     held = attachment.load(container.directory)
     if held is None or not held["endpoints"]:
         return {}, {}
     found: dict[str, Fact] = {}
     made: dict[str, Any] = {}
-    base = f"/proc/{container.state.pid}/net"
-    inner, trie, routes = (_read(f"{base}/{name}") for name in ("dev", "fib_trie", "route"))
+
+    def compare(name: str, value: Any, wanted: Any, place: str) -> None:
+        found[name], made[name] = Fact(value, place), wanted
+
+    try:
+        inside = observation.of_process(container.state.pid)
+    except OSError:
+        return {}, {}  # it ends just now
+    where = f"network namespace of process {container.state.pid}"
+    networks = {network.id: network for network in NetworkStore(view.root).recorded()}
     for endpoint in held["endpoints"]:
         name = f"networks.{endpoint['name']}"
-        there = f"{endpoint['inner']}:" in inner and (not endpoint["outer"] or links.index_of(endpoint["outer"]))
-        found[f"{name}.link"] = Fact("up" if there else "gone", f"{base}/dev")
-        found[f"{name}.address"] = Fact(_address_in(trie, endpoint["address"]), f"{base}/fib_trie")
-        made.update({f"{name}.link": "up", f"{name}.address": endpoint["address"]})
-    if gateway := held["endpoints"][0]["gateway"]:
-        found["networks.gateway"] = Fact(gateway if _hexadecimal(gateway) in routes else None, f"{base}/route")
-        made["networks.gateway"] = gateway
+        network = networks.get(endpoint["network"])
+        bridge = network.link(view.root) if network else ""
+        compare(f"{name}.link", observation.of_endpoint(endpoint, inside, host_links(view), bridge), "up", where)
+        link = inside.get(endpoint["inner"])
+        for key, prefix in (("address", "prefix"), ("address6", "prefix6")):
+            if endpoint[key]:
+                there = link is not None and f"{endpoint[key]}/{endpoint[prefix]}" in link.addresses
+                compare(f"{name}.{key}", endpoint[key] if there else None, endpoint[key], where)
+    for key, endpoint in joining.ways_out(held["endpoints"]).items():
+        link, gateway = inside.get(endpoint["inner"]), endpoint[key]
+        there = link is not None and gateway in link.gateways
+        compare(f"networks.{key}", gateway if there else None, gateway, where)
     if any(endpoint["driver"] == "bridge" for endpoint in held["endpoints"]):
         table = f"nft table {rules.table(view.root)}"
-        found["ports.rules"] = Fact("as made" if rules_are_ours(view) else "changed", table)
-        made["ports.rules"] = "as made"
-        for one in held["published"]:
-            publication = rules.Publication(**one)
+        compare("ports.rules", "as made" if rules_are_ours(view) else "changed", "as made", table)
+        for publication in (rules.Publication(**one) for one in held["published"]):
             if publication.target:
-                name = f"ports.{one['address']}:{one['port']}/{one['protocol']}"
-                member = publication.member()
-                leads = f"{publication.target} . {publication.inner}"
-                found[name] = Fact(leads if member.text() in _elements(view) else None, f"{table}, map {member.set}")
-                made[name] = leads
+                member, leads = publication.member(), f"{publication.target} . {publication.inner}"
+                name = f"ports.{publication.address}:{publication.port}/{publication.protocol}"
+                there = member.text() in _elements(view)
+                compare(name, leads if there else None, leads, f"{table}, map {member.set}")
     return found, made
+
+
+def host_links(view: View) -> dict[str, Link]:
+    """The links of the host; asked once for a look."""
+    from specrun.network import observation
+
+    if "links" not in view.seen:
+        view.seen["links"] = observation.look()
+    links: dict[str, Link] = view.seen["links"]
+    return links
 
 
 def rules_are_ours(view: View) -> bool:
@@ -108,20 +131,3 @@ def _parsed(document: dict[str, Any]) -> list[str]:
 def _joined(value: Any) -> str:
     """`tcp . 80` of a concatenation."""
     return " . ".join(str(part) for part in value["concat"]) if isinstance(value, dict) else str(value)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _address_in(trie: str, address: str) -> str | None:
-    return address if f"-- {address}\n" in trie else None
-
-
-def _hexadecimal(address: str) -> str:
-    """As /proc/net/route writes it: the bytes in the host's order."""
-    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))

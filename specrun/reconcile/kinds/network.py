@@ -12,6 +12,7 @@ from specrun.reconcile.project import Entry
 from specrun.spec.loader import Resource
 from specrun.spec.models import NetworkSpec
 from specrun.spec.yamltext import Path
+from specrun_runtime.netlink import Netlink
 
 if TYPE_CHECKING:
     from specrun.network.networks import Network
@@ -28,7 +29,7 @@ class Networks:
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its record, and whether its bridge is up with the rules that belong to it."""
-        from specrun.network import bridges
+        from specrun.network import observation
 
         try:
             network = NetworkStore(view.root).get(name)
@@ -38,7 +39,7 @@ class Networks:
         facts = {name: Fact(value, record) for name, value in _recorded(network).items()}
         if network.driver == "bridge":
             link = network.link(view.root)
-            facts["state"] = Fact("up" if bridges.is_up(view.root, network) else "gone", f"link {link}")
+            facts["state"] = Fact(observation.of_bridge(view.root, network, connect.host_links(view)), f"link {link}")
             facts["rules"] = Fact(
                 "as made" if connect.rules_are_ours(view) else "changed", f"nft table specrun_{view.root.id}"
             )
@@ -76,8 +77,9 @@ class Networks:
         except NetworkNotFound:
             creation.create(store, _request(task.resource))
             return
-        with store.lock():
+        with store.lock(), Netlink() as kernel:
             bridges.bring_up(store, network)
+            bridges.furnish(store.root, network, kernel)
             bridges.remake_rules(store)
 
     def remove(self, view: View, entry: Entry) -> str:
