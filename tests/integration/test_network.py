@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from pyroute2 import IPRoute
 
+from specrun.network import observation
+from specrun.network.joining import link_local
 from tests.support.host import Host
 
 SERVER = "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp"
@@ -372,3 +375,32 @@ def test_a_network_is_removed_with_all_that_it_was(host: Host) -> None:
         time.sleep(0.05)
     assert identity not in now
     assert identity not in subprocess.run(["nft", "list", "ruleset"], capture_output=True, check=True).stdout
+
+
+def test_what_was_made_is_what_pyroute2_reads(host: Host) -> None:
+    """The messages are of our own making; an independent library says what the kernel understood."""
+    options = ["-o", "com.docker.network.driver.mtu=1400", "-o", "com.docker.network.bridge.enable_icc=false"]
+    pools = ["--subnet", "10.96.0.0/20", "--ipv6", "--subnet", "fd00:5f:2::/64"]
+    host.ok("network", "create", *options, *pools, "odd")
+    mac = "02:42:0a:60:00:99"
+    words = ["--net", "odd", "--mac-address", mac, "--ip", "10.96.15.254", "-p", "80", "busybox", "sleep", "60"]
+    host.ok("run", "-d", "--name", "one", *words)
+    inside = observation.of_process(int(pid_of(host, "one")))
+    assert sorted(inside) == ["eth0", "lo"]
+    assert inside["lo"].up
+    eth0 = inside["eth0"]
+    assert (eth0.up, eth0.mac, eth0.mtu, eth0.bridge) == (True, mac, 1400, "")
+    own = link_local(mac)
+    assert eth0.addresses == {"10.96.15.254/20", "fd00:5f:2::2/64", f"{own}/64"}
+    assert eth0.gateways == {"10.96.0.1", "fd00:5f:2::1"}
+    identity = (host.root / "id").read_text()
+    with IPRoute() as kernel:
+        messages = {one.get("ifname"): one for one in kernel.get_links(family=socket.AF_BRIDGE)}
+    (outer,) = (name for name in messages if name.startswith(f"v{identity}"))
+    port = messages[outer].get("protinfo")
+    assert (port.get_attr("IFLA_BRPORT_ISOLATED"), port.get_attr("IFLA_BRPORT_MODE")) == (1, 1)
+    here = observation.look()
+    assert here[outer].addresses == frozenset(), "the host does not speak on the container's link"
+    bridge = here[here[outer].bridge]
+    assert bridge.addresses >= {"10.96.0.1/20", "fd00:5f:2::1/64"}
+    assert (bridge.up, bridge.mtu) == (True, 1400)
