@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import os
 
-from specrun.build.layering import LayerStore, document_of
-from specrun.errors import SpecrunError
+from specrun.build.exchange import Record, load
 from specrun.files import write_atomic
 from specrun.oci import digest as digests
-from specrun.store.layers import Layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from specrun.build.exchange import Exchange, Place
+    from specrun.build.layering import LayerStore
     from specrun.paths import Root
 
 VERSION = 1
@@ -48,100 +48,59 @@ class Inputs:
         return {"parent": self.parent, "instruction": self.instruction, "parts": parts}
 
 
-class Record:
-    """A finished step: when it was made, and its layer or None."""
-
-    __slots__ = ("created", "layer")
-
-    def __init__(self, created: str, layer: Layer | None) -> None:
-        self.created = created
-        self.layer = layer
-
-
 class Cache:
-    """The records of one root, and those of folders that `--cache-from` names."""
+    """The records of one root, and those of the caches that `--cache-from` names."""
 
-    def __init__(self, root: Root, store: LayerStore, imports: list[str] | None = None) -> None:
+    def __init__(self, root: Root, store: LayerStore, places: list[Place] | None = None) -> None:
         self.folder = f"{root.path}/build/steps"
         self.store = store
-        self.imports = imports or []
+        self.imports = [(str(place), place.open(store)) for place in places or ()]
 
     def find(self, key: str) -> Record | None:
         """The step's record if all that it speaks of is there and whole."""
-        record = _load(f"{self.folder}/{key}.json")
+        record = load(f"{self.folder}/{key}.json")
         if record is not None and (record.layer is None or self.store.has(record.layer)):
             return record
-        for folder in self.imports:
-            if (found := self._take(folder, key)) is not None:
+        for _, cache in self.imports:
+            if (found := cache.find(key)) is not None and self._take(cache, key, found):
                 return found
         return None
+
+    def look(self) -> None:
+        """Read what has to be read once, before processes are forked that would each do so."""
+        for _, cache in self.imports:
+            cache.find("")
+
+    def complaints(self) -> list[str]:
+        """Why caches are not used that should be; each once."""
+        found = []
+        for name, cache in self.imports:
+            if cache.complaint:
+                found.append(f"[Warning] the cache {name} is not used: {cache.complaint}")
+                cache.complaint = ""
+        return found
 
     def save(self, key: str, record: Record) -> None:
         """Remember a finished step; its layer is in the store already."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        layer = document_of(record.layer) if record.layer else None
-        write_atomic(f"{self.folder}/{key}.json", json.dumps({"created": record.created, "layer": layer}).encode())
+        write_atomic(f"{self.folder}/{key}.json", json.dumps(record.document()).encode())
 
-    def export(self, folder: str, keys: list[str]) -> None:
-        """Write the records and layers of these steps into a folder that `--cache-from` can name."""
-        os.makedirs(f"{folder}/steps", exist_ok=True)
-        os.makedirs(f"{folder}/blobs", exist_ok=True)
-        for key in keys:
-            record = self.find(key)
-            if record is None:
-                continue
-            if record.layer:
-                target = f"{folder}/blobs/{digests.hex_of(record.layer.digest)}"
-                if not os.path.exists(target):
-                    _copy(self.store.blobs.path(record.layer.digest), target)
-            layer = document_of(record.layer) if record.layer else None
-            write_atomic(
-                f"{folder}/steps/{key}.json",
-                json.dumps({"created": record.created, "layer": layer}).encode(),
-                mode=0o644,
-            )
+    def export(self, place: Place, keys: list[str]) -> None:
+        """Let the records and layers of these steps be where `--cache-from` can name them. Raises SpecrunError."""
+        found = {key: record for key in keys if (record := self.find(key)) is not None}
+        place.open(self.store).export(found)
 
-    def _take(self, folder: str, key: str) -> Record | None:
-        """A record of an exported cache, with its layer brought into the store and proven to be what it says."""
-        from specrun.store.layers import unpack_layer
+    def _take(self, cache: Exchange, key: str, record: Record) -> bool:
+        """Bring a record's layer into the store, proven to be what it says; whether it could be had."""
+        layer = record.layer
+        if layer and not self.store.has(layer):
+            from specrun.store.layers import unpack_layer
 
-        record = _load(f"{folder}/steps/{key}.json")
-        if record is None:
-            return None
-        if record.layer and not self.store.has(record.layer):
-            blob = f"{folder}/blobs/{digests.hex_of(record.layer.digest)}"
-            try:
-                with open(blob, "rb") as file:
-                    digest, _ = self.store.blobs.put_stream(iter(lambda: file.read(1 << 20), b""))
-            except FileNotFoundError:
-                return None
-            if digest != record.layer.digest:
-                raise SpecrunError(f"the cache {folder} is damaged: {blob} is not what its name says")
-            unpack_layer(self.store.root, self.store.blobs, digest, record.layer.diff_id)
+            if not self.store.blobs.has(layer.digest) and not cache.fetch(layer):
+                return False
+            layer.content_size = unpack_layer(self.store.root, self.store.blobs, layer.digest, layer.diff_id)
         self.save(key, record)
-        return record
-
-
-def _load(path: str) -> Record | None:
-    try:
-        with open(path, "rb") as file:
-            document = json.load(file)
-        layer = Layer(**document["layer"]) if document["layer"] else None
-        if layer and not (digests.is_digest(layer.digest) and digests.is_digest(layer.diff_id)):
-            return None
-        return Record(str(document["created"]), layer)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # a record that cannot be read is a step that was not made
-
-
-def _copy(source: str, target: str) -> None:
-    draft = f"{target}.{os.urandom(4).hex()}"
-    with open(source, "rb") as reader, open(draft, "xb") as writer:
-        while data := reader.read(1 << 20):
-            writer.write(data)
-        writer.flush()
-        os.fsync(writer.fileno())
-    os.rename(draft, target)
+        return True
 
 
 class Explainer:

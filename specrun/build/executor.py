@@ -22,6 +22,7 @@ from specrun_runtime.fds import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from specrun.build.exchange import Place
     from specrun.build.instructions import Program, Stage
     from specrun.build.parser import Node
     from specrun.build.progress import Progress
@@ -162,12 +163,23 @@ class Build:
             self._label(state)
             image = self._known(state.id, references) or self.images.add(state.layers, state.document(), references)
             self.explainer.save()
-            if self.request.cache_to:
-                self.cache.export(self.request.cache_to, [key for keys in self.keys.values() for key in keys])
+            for place in self.request.cache_to:
+                self._export(place)
         from specrun.build.evaluation import PROXIES
 
         unused = sorted(set(self.request.arguments) - self.scope.declared - PROXIES - {"SOURCE_DATE_EPOCH", _CHECK})
         return Result(image.id, image.manifest_digest, [reference.familiar for reference in references], unused)
+
+    def _export(self, place: Place) -> None:
+        """Let a cache be written. Raises SpecrunError; the image is there then."""
+        stages = self.graph.order(self.target) if place.all_stages else self.graph.line(self.target)
+        try:
+            self.cache.export(place, [key for stage in stages for key in self.keys[stage.number]])
+        except SpecrunError as error:
+            message = f"the image is built, but its cache could not be exported to {place}: {error.message}"
+            if not place.lenient:
+                raise SpecrunError(message, hint=error.hint or "ignore-error=true lets the build succeed") from error
+            self.progress.note(f"[Warning] {message}")
 
     def _make(self, plans: list[Plan]) -> None:
         if self.progress.interval is None and (len(plans) == 1 or self.shell_on_error):
@@ -176,6 +188,9 @@ class Build:
             return
         from specrun.build.crew import Crew
 
+        self.cache.look()
+        for complaint in self.cache.complaints():
+            self.progress.note(complaint)
         Crew(self, plans, self.progress).run()
 
     def make(self, plan: Plan) -> None:

@@ -70,12 +70,17 @@ class Live(Progress):
         self._began = clock()
         self._steps: list[_Step] = []
         self._total = 0
+        self._notes: list[str] = []
         self._widths: list[int] = []
         """The widths of the lines of the frame that is on the terminal."""
 
     def beside(self, write: Write, stage: str) -> Progress:
         """What is told of one stage."""
         return _Stage(self, stage, explain=self._explain)
+
+    def note(self, text: str) -> None:
+        """Something about the whole build."""
+        self._notes.append(clean(text))
 
     def begin(self, number: int, total: int, stage: str, text: str) -> _Step:
         """A step of a stage begins."""
@@ -114,14 +119,15 @@ class Live(Progress):
         done = sum(step.state in (_DONE, _CACHED) for step in self._steps)
         total = max(self._total, len(self._steps))
         head = f"[+] Building {self._clock() - self._began:.1f}s ({done}/{total}) {end}".rstrip()
+        notes = [clip(note, columns - 1) for note in self._notes]
         blocks = [self._block(step, columns) for step in self._steps]
         if rows:
-            spare = sum(map(len, blocks)) + 1 - rows
+            spare = sum(map(len, blocks)) + 1 + len(notes) - rows
             for index, step in enumerate(self._steps):
                 if spare > 0 and step.ended:
                     spare -= len(blocks[index])
                     blocks[index] = []
-        lines = [line for block in blocks for line in block]
+        lines = [*notes, *(line for block in blocks for line in block)]
         if rows and len(lines) >= rows:
             lines = lines[len(lines) - rows + 1 :] if rows > 1 else []
         return [clip(head, columns - 1), *lines]

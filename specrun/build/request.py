@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.build.exchange import Place
+
 
 class Secrets:
     """What `--secret` and `--ssh` give: files and values by id, which no layer, key or record ever holds."""
@@ -32,8 +36,8 @@ class BuildRequest:
         network: str = "default",
         platform: str = "",
         no_cache: bool = False,
-        cache_from: list[str] | None = None,
-        cache_to: str = "",
+        cache_from: list[Place] | None = None,
+        cache_to: list[Place] | None = None,
         contexts: dict[str, str] | None = None,
         secrets: Secrets | None = None,
     ) -> None:
@@ -49,8 +53,8 @@ class BuildRequest:
         self.platform = platform
         self.no_cache = no_cache
         self.cache_from = cache_from or []
-        """Folders that another build's `cache_to` has written."""
-        self.cache_to = cache_to
+        """What another build's `cache_to` has written."""
+        self.cache_to = cache_to or []
         self.contexts = contexts or {}
         """Named contexts: a folder, or `docker-image://REFERENCE`."""
         self.secrets = secrets

@@ -7,9 +7,10 @@ import os
 from contextlib import ExitStack
 
 from specrun.build import copying, modes
-from specrun.build.cache import Inputs, Record
+from specrun.build.cache import Inputs
 from specrun.build.errors import BuildFailed
 from specrun.build.evaluation import Evaluator, Step, is_git, is_url
+from specrun.build.exchange import Record
 from specrun.build.instructions import Copy, Run
 from specrun.build.layering import StageState, is_empty
 from specrun.build.tree import Source, Tree, inputs_of
@@ -119,6 +120,8 @@ class StageBuilder:
             key = inputs.key()
             refused = "--no-cache was given" if self.build.request.no_cache else ""
             record = None if refused else self.build.cache.find(key)
+            for complaint in self.build.cache.complaints():
+                self.progress.note(complaint)
             place = f"{self.stage.number}/{step.node.line}/{step.created_by if step.node is self.stage.node else ''}"
             self.progress.explain(self.build.explainer.reason(place, inputs, record is not None, refused))
             if record is None:

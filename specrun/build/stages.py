@@ -57,6 +57,17 @@ class Graph:
         self._visit(target.number, [], done)
         return [self.program.stages[number] for number in done]
 
+    def line(self, target: Stage) -> list[Stage]:
+        """`target` and the stages that it is based on: those that its image consists of."""
+        found: list[Stage] = [target]
+        while True:
+            stage = found[-1]
+            base = self.bases[stage.number]
+            above = None if base in self.named or base.isdigit() else self.stage(base, stage.number)
+            if above is None:
+                return found[::-1]
+            found.append(above)
+
     def _visit(self, number: int, path: list[int], done: list[int]) -> None:
         if number in done:
             return

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from specrun.build.exchange import Place
     from specrun.build.executor import Result
     from specrun.build.progress import Progress
     from specrun.build.request import BuildRequest, Secrets
@@ -29,8 +30,12 @@ COMMAND = Command(
     [
         Option("--build-arg", "list", "Set build-time variables"),
         Option("--build-context", "list", "Additional contexts (NAME=FOLDER or NAME=docker-image://IMAGE)"),
-        Option("--cache-from", "list", "Folders of an exported cache to take steps from"),
-        Option("--cache-to", "value", "Folder to export the cache to"),
+        Option(
+            "--cache-from", "list", "Caches to take steps from (FOLDER, IMAGE, type=local,src=, type=registry,ref=)"
+        ),
+        Option(
+            "--cache-to", "list", "Where to export the cache to (FOLDER, IMAGE, type=local,dest=, type=registry,ref=)"
+        ),
         Option("--check", "flag", "Only check the Dockerfile"),
         Option("--explain", "flag", "Say for each step why it was found in the cache or not"),
         Option("-f --file", "value", "Name of the Dockerfile (default PATH/Dockerfile)"),
@@ -182,8 +187,8 @@ def request_of(options: Parsed) -> BuildRequest:
         network=options.network or "default",
         platform=options.platform,
         no_cache=options.no_cache,
-        cache_from=[_folder(entry) for entry in options.cache_from],
-        cache_to=_folder(options.cache_to) if options.cache_to else "",
+        cache_from=_places(options.cache_from),
+        cache_to=_places(options.cache_to),
         contexts=dict(_pair(entry, "build context") for entry in options.build_context),
         secrets=_secrets(options.secret, options.ssh),
     )
@@ -206,16 +211,12 @@ def _pair(entry: str, what: str) -> tuple[str, str]:
     return name, value
 
 
-def _folder(entry: str) -> str:
-    """A folder: its path, or `type=local,dest=PATH` as BuildKit writes it."""
-    if not entry.startswith("type="):
-        return entry
-    fields = dict(field.partition("=")[::2] for field in entry.split(","))
-    if fields["type"] != "local" or not (fields.get("dest") or fields.get("src")):
-        raise UsageError(
-            f"a cache of {entry!r} is not supported", hint="type=local,dest=FOLDER or type=local,src=FOLDER"
-        )
-    return fields.get("dest") or fields["src"]
+def _places(entries: list[str]) -> list[Place]:
+    if not entries:
+        return []
+    from specrun.build.exchange import Place
+
+    return [Place(entry) for entry in entries]
 
 
 def _secrets(secrets: list[str], agents: list[str]) -> Secrets:

@@ -25,13 +25,13 @@ class Builds:
     """By the builder of `specrun build`, with its cache."""
 
     def unsupported(self, resource: Resource) -> list[Path]:
-        """A platform that can't run here, newer base images, and more than one folder for the cache."""
+        """A platform that can't run here, and newer base images."""
         from specrun.build.executor import host_platform
 
         spec, here = _spec(resource), str(host_platform())
         found: list[Path] = [("platforms", index) for index, text in enumerate(spec.platforms or []) if text != here]
         found += [("pull",)] if spec.pull else []
-        return [*found, *(("cacheTo", index) for index in range(1, len(spec.cacheTo)))]
+        return found
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its tags, and what they stand for."""
@@ -75,6 +75,7 @@ class Builds:
 
     def apply(self, task: Task) -> None:
         """Build it; what is cached is not done again."""
+        from specrun.build.exchange import Place
         from specrun.build.executor import Build
         from specrun.build.progress import Quiet
         from specrun.build.request import BuildRequest, Secrets
@@ -90,8 +91,8 @@ class Builds:
             target=spec.target or "",
             network=spec.network or "default",
             no_cache=spec.noCache,
-            cache_from=[resource.path(text) for text in spec.cacheFrom],
-            cache_to=resource.path(spec.cacheTo[0]) if spec.cacheTo else "",
+            cache_from=[Place(text, resource.path) for text in spec.cacheFrom],
+            cache_to=[Place(text, resource.path) for text in spec.cacheTo],
             contexts={
                 name: text if text.startswith("docker-image://") else _folder(resource, text)
                 for name, text in spec.contexts.items()

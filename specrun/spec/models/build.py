@@ -32,6 +32,8 @@ class BuildSpec(Model):
     labels: Labels = Field(default_factory=dict, description="Labels of the image.")
     network: Literal["default", "none", "host"] | None = Field(default=None, description="The network of RUN steps.")
     noCache: bool = Field(default=False, description="Use no cached step.")
-    cacheFrom: list[str] = Field(default_factory=list, description="Where cached steps are taken from.")
-    cacheTo: list[str] = Field(default_factory=list, description="Where cached steps are put.")
+    cacheFrom: list[str] = Field(
+        default_factory=list, description="Folders or references that cached steps are taken from."
+    )
+    cacheTo: list[str] = Field(default_factory=list, description="Folders or references that cached steps are put to.")
     pull: bool = Field(default=False, description="Look for newer base images.")

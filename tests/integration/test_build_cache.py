@@ -1,0 +1,143 @@
+"""Caches of builds that go from one store to another: through a folder, and through a registry."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from specrun.build.exchange import Place
+from specrun.errors import UsageError
+from tests.integration.test_registry import serving
+from tests.support import leaks
+from tests.support.host import Host
+
+TEXT = (
+    "FROM busybox AS tools\nRUN head -c 8 /dev/urandom | md5sum > /tool\n"
+    "FROM busybox AS base\nRUN head -c 8 /dev/urandom | md5sum > /base\nENV A=1\n"
+    "FROM base\nCOPY file /file\nCOPY --from=tools /tool /tool\nRUN true\nWORKDIR /made\n"
+)
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    (folder / "file").write_text("of the context\n")
+    return folder
+
+
+@pytest.fixture
+def other(busybox_store: Path) -> Iterator[Host]:
+    """Another machine's store, which has the base image only."""
+    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), busybox_store)
+    try:
+        yield host
+    finally:
+        marks = leaks.marks_of(host.root)
+        host.close()
+    assert leaks.left(marks) == {}
+
+
+def build(host: Host, context: Path, *options: str, text: str = TEXT) -> str:
+    (context / "Dockerfile").write_text(text)
+    return host.ok("build", "--network=none", "-t", "image", *options, str(context))
+
+
+@pytest.mark.parametrize("form", ["type=registry,ref={},mode=max", "{}"])
+def test_an_empty_store_builds_all_from_a_registry(host: Host, other: Host, context: Path, form: str) -> None:
+    with serving(host) as address:
+        name = f"{address}/app:cache"
+        build(host, context, "--cache-to", form.format(name))
+        output = build(other, context, "--cache-from", form.format(name), "--explain")
+        assert output.count("Using cache") == 7 and "not cached" not in output
+        assert other.ok("inspect", "-f", "{{.Id}}", "image") == host.ok("inspect", "-f", "{{.Id}}", "image")
+        read = ("run", "--rm", "--network=none", "image", "cat", "/tool", "/base", "/file")
+        assert other.ok(*read) == host.ok(*read)
+        build(host, context, "--cache-to", name)  # it takes the tag over, and sends nothing that is there
+        (context / "file").write_text("changed\n")
+        output = build(other, context, "--cache-from", name)
+        assert output.count("Using cache") == 3
+        accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+        with urllib.request.urlopen(
+            urllib.request.Request(f"http://{address}/v2/app/manifests/cache", headers=accept)
+        ) as answer:
+            manifest = json.load(answer)
+        assert manifest["config"]["mediaType"] == "application/vnd.specrun.buildcache.v1+json"
+        assert len(manifest["layers"]) == len({layer["digest"] for layer in manifest["layers"]}) >= 5
+        assert other.run("image", "verify").returncode == 0 and other.run("pull", name).returncode == 1
+
+
+def test_only_what_the_image_consists_of(host: Host, other: Host, context: Path, tmp_path: Path) -> None:
+    build(host, context, "--cache-to", f"type=local,dest={tmp_path}/min,mode=min", "--cache-to", f"{tmp_path}/max")
+    records = [len(os.listdir(tmp_path / name / "steps")) for name in ("min", "max")]
+    assert records == [6, 7]
+    output = build(
+        other, context, "--cache-from", f"type=local,src={tmp_path}/min", "--cache-from", str(tmp_path / "max")
+    )
+    assert output.count("Using cache") == 7
+
+
+def test_a_cache_that_is_not_there_is_no_reason_to_fail(host: Host, context: Path) -> None:
+    with serving(host) as address:
+        output = build(host, context, "--cache-from", f"{address}/app:none")
+        assert output.count("[Warning] the cache") == 1 and "manifest unknown" in output
+        host.ok("tag", "image", f"{address}/app:v1")
+        host.ok("push", f"{address}/app:v1")
+        output = build(host, context, "--cache-from", f"{address}/app:v1", text="FROM busybox\nRUN touch /x\n")
+        assert "is no cache that specrun has written" in output
+    output = build(host, context, "--cache-from", f"{address}/app:v1", text="FROM busybox\nRUN touch /y\n")
+    assert "cannot be reached" in output
+
+
+def test_a_cache_that_cannot_be_written(host: Host, context: Path) -> None:
+    with serving(host) as address:
+        pass
+    (context / "Dockerfile").write_text("FROM busybox\nRUN true\n")
+    words = ("build", "--network=none", "-t", "image")
+    done = host.run(*words, "--cache-to", f"{address}/app:cache", str(context))
+    assert done.returncode == 1 and b"the image is built, but its cache could not be exported" in done.stderr
+    assert host.ok("inspect", "image")
+    lenient = f"type=registry,ref={address}/app:cache,ignore-error=true"
+    assert "[Warning] the image is built, but" in host.ok(*words, "--cache-to", lenient, str(context))
+
+
+def test_a_registry_that_lies_is_caught(host: Host, other: Host, context: Path) -> None:
+    text = "FROM busybox\nRUN echo right > /f\n"
+    with serving(host) as address:
+        build(host, context, "--cache-to", f"{address}/app:cache", text=text)
+        storage = host.folder / "storage"
+        blob = next(path for path in storage.rglob("*") if path.is_file() and b"right\n" in path.read_bytes())
+        blob.chmod(0o600)
+        blob.write_bytes(blob.read_bytes().replace(b"right\n", b"wrong\n"))
+        output = build(other, context, "--cache-from", f"{address}/app:cache", text=text)
+        assert "is not used" in output and "Using cache" not in output
+        assert other.ok("run", "--rm", "--network=none", "image", "cat", "/f") == "right\n"
+
+
+def test_names_of_places(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+
+    def resolve(path: str) -> str:
+        return str(tmp_path / path)
+
+    folders = {text: Place(text, resolve).folder for text in ("here", "./new", "/abs", "type=local,src=x")}
+    assert folders == {
+        "here": resolve("here"),
+        "./new": resolve("./new"),
+        "/abs": "/abs",
+        "type=local,src=x": resolve("x"),
+    }
+    reference = Place("user/app:cache").reference
+    assert reference and reference.canonical == "docker.io/user/app:cache"
+    for text, words in {
+        "type=s3,bucket=x": "type s3", "type=local": "where is", "type=registry,ref=a,mode=some": "mode=some",
+        "type=registry,ref=a,compression=zstd": "compression", "type=inline": "type inline",
+    }.items():  # fmt: skip
+        with pytest.raises(UsageError, match=words):
+            Place(text)
