@@ -189,6 +189,27 @@ def test_a_body_that_trickles_is_given_up_and_kept(
     assert status == 201
 
 
+def test_fifty_clients_at_once_cost_little_memory(tmp_path: Path) -> None:
+    server, port = start_server(tmp_path)
+    blob = os.urandom(1 << 20) * 100
+    assert put_blob(port, "a", blob)[0] == 201
+
+    def size(_: int) -> int:
+        come, part = 0, bytearray(1 << 20)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            path = f"/v2/a/blobs/{digest_of(blob)}"
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            while count := connection.recv_into(part, 0, socket.MSG_TRUNC):  # thrown away by the kernel
+                come += count
+        return come
+
+    with ThreadPoolExecutor(50) as pool:
+        assert min(pool.map(size, range(50))) > len(blob)
+    peak = next(line for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if "VmHWM" in line)
+    assert int(peak.split()[1]) < 200_000  # kB
+    end_server(server)
+
+
 def test_an_answer_that_nobody_reads_is_given_up(impatient: tuple[subprocess.Popen[str], int]) -> None:
     server, port = impatient
     blob = os.urandom(32 << 20)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench import applying, builds, planning, throughput
+from tests.bench import applying, builds, planning, serving, throughput
 from tests.support.private_docker import private_docker
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
@@ -124,6 +124,8 @@ def main() -> int:
             rows.append([f"{case.name} (at most {case.limit})", statistics.median(mine), min(mine), *ratio])
         if shutil.which("docker-compose") or not theirs:
             rows += applying.rows(ours, theirs)
+        if shutil.which("docker-registry"):
+            rows += serving.rows()
         for count in (100, 1000, 10000):
             took = planning.seconds(count) * 1000
             rows.append([f"plan of {count:,} objects, nothing to do", took, took, "-", "-"])
