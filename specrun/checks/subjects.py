@@ -92,6 +92,36 @@ class Run:
         return ""
 
 
+class Exec(_Of):
+    """A command in a container that runs."""
+
+    facts: tuple[str, ...] = Run.facts
+
+    def __init__(self, container: str, command: list[str], **settings: Any) -> None:
+        super().__init__(container)
+        self.command = command
+        self.settings = settings
+
+    def describe(self) -> str:
+        """For messages."""
+        return f"{' '.join(self.command)} in {self.container}"
+
+    def look(self, engine: Engine, wanted: set[str]) -> dict[str, Any]:
+        """Run it to its end."""
+        from specrun.engine.execution import ExecRequest, Execution
+        from specrun_runtime.errors import StartFailed
+
+        container = self.running(engine)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            try:
+                execution = Execution(engine, container, ExecRequest(self.command, **self.settings))
+                status = execution.wait(None, out.fileno(), err.fileno())
+            except StartFailed as failure:
+                return {"exitCode": failure.status, "stdout": "", "stderr": failure.message}
+            texts = [_text(file) for file in (out, err)]
+        return {"exitCode": status, "stdout": texts[0], "stderr": texts[1]}
+
+
 class Job(_Of):
     """A container that was to run once, with its exit status and what it has written."""
 

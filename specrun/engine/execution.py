@@ -90,10 +90,10 @@ class Execution:
             os.close(self.terminal)
             self.terminal = -1
 
-    def wait(self, source: int | None) -> int:
-        """Copy `source` to its stdin and its output to 1 and 2 until it ends; gives its exit status."""
+    def wait(self, source: int | None, out: int = 1, err: int = 2) -> int:
+        """Copy `source` to its stdin and its output to `out` and `err` until it ends; gives its exit status."""
         pipes, reports = self._pipes, self._monitor.reports.fileno()
-        sinks = {pipes.out: 1, pipes.err: 2}
+        sinks = {pipes.out: out, pipes.err: err}
         poll = select.poll()
         for number in (*sinks, reports):
             poll.register(number, select.POLLIN)

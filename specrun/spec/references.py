@@ -52,8 +52,9 @@ def needs(resource: Resource) -> Iterator[Need]:
             for name, container in (("log", claim.log), ("processes", claim.processes)):
                 if container:
                     yield Need(f"container/{container}", (*place, name), "started", True)
-            if claim.file and claim.file.container:
-                yield Need(f"container/{claim.file.container}", (*place, "file", "container"), "started", True)
+            for name, subject in (("exec", claim.exec), ("file", claim.file)):
+                if subject and subject.container:
+                    yield Need(f"container/{subject.container}", (*place, name, "container"), "started", True)
 
 
 def _dependencies(spec: ProcessSpec | PushSpec) -> Iterator[Need]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from specrun.checks.check import Check
-from specrun.checks.subjects import File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run
+from specrun.checks.subjects import Exec, File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run
 from specrun.engine.containers import Engine
 from specrun.paths import open_root
 from tests.support.host import Host
@@ -36,6 +36,17 @@ def test_a_command_in_a_new_container(engine: Engine, host: Host) -> None:
     assert "expected 0, found 3" in problem(engine, run, {"exitCode": 0})
     assert problem(engine, Run("busybox", ["no-such"], network="none"), {"exitCode": 127}) == ""
     assert host.containers() == []
+
+
+def test_a_command_in_a_running_container(engine: Engine, host: Host) -> None:
+    host.ok("run", "-d", "--name", "one", "--network", "none", "-e", "A=1", "busybox", "sleep", "300")
+    command = ["sh", "-c", "echo $A $B; pwd >&2; exit $(id -u)"]
+    found = Exec("one", command, env=["B=2"], user="7:7", workdir="/tmp")
+    assert problem(engine, found, {"exitCode": 7, "stdout": "1 2\n", "stderr": "/tmp\n"}) == ""
+    assert "expected 0, found 7" in problem(engine, found, {"exitCode": 0})
+    assert problem(engine, Exec("one", ["no-such"]), {"exitCode": 127, "stderr": {"contains": "no-such"}}) == ""
+    host.ok("stop", "-t", "0", "one")
+    assert "is not running" in problem(engine, found, {"exitCode": 7})
 
 
 def test_files_processes_and_the_log_of_a_container(engine: Engine, host: Host) -> None:
@@ -118,6 +129,11 @@ metadata: {name: greeting}
 spec: {image: busybox, command: [echo, hello], network: none}
 ---
 apiVersion: specrun/v1
+kind: Container
+metadata: {name: box}
+spec: {image: busybox, command: [sleep, "300"], network: none}
+---
+apiVersion: specrun/v1
 kind: Check
 metadata: {name: holds}
 spec:
@@ -130,6 +146,9 @@ spec:
   - that: the image has a shell
     file: {image: busybox, path: /bin/sh}
     expect: {exists: true, target: busybox}
+  - that: who comes later sees the container's first process
+    exec: {container: box, command: [ps]}
+    expect: {exitCode: 0, stdout: {contains: sleep 300}}
 """
 
 
@@ -140,7 +159,7 @@ def test_the_claims_of_specs(host: Host, tmp_path: Path) -> None:
     assert before.returncode == 1 and b"no  the greeting is given" in before.stdout
     host.ok("apply", str(spec))
     after = host.ok("check", str(spec))
-    assert after.splitlines()[-1] == "3 hold, 0 do not."
+    assert after.splitlines()[-1] == "4 hold, 0 do not."
     assert host.run("plan", str(spec)).returncode == 0
     spec.write_text(SPEC.replace("hello\\n", "goodbye\\n"))
     failed = host.run("check", str(spec))

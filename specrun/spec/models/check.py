@@ -9,11 +9,12 @@ from pydantic_core import PydanticCustomError
 
 from specrun.checks.check import Check
 from specrun.checks.matchers import BadExpectation, Matcher
-from specrun.checks.subjects import File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run, Subject
+from specrun.checks.subjects import Exec, File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run, Subject
 from specrun.spec.models.base import AbsolutePath, Environment, ImageReference, Model, Name, PortNumber, Seconds, Texts
 
 _SUBJECTS: dict[str, type[Subject]] = {
     "run": Run,
+    "exec": Exec,
     "job": Job,
     "file": File,
     "image": ImageConfig,
@@ -80,6 +81,16 @@ class RunSubject(Model):
     network: str = Field(default="none", description="The network: none unless it says otherwise.")
 
 
+class ExecSubject(Model):
+    """A command in a running container."""
+
+    container: Name = Field(description="A Container of these specs.")
+    command: Texts = Field(description="The program and its arguments.")
+    env: Environment = Field(default_factory=dict, description="Environment variables besides the container's.")
+    user: str | None = Field(default=None, description="As whom, as user or user:group; the container's by default.")
+    workingDir: AbsolutePath | None = Field(default=None, description="Where; the container's by default.")
+
+
 class FileSubject(Model):
     """A file in a running container, or in an image."""
 
@@ -104,6 +115,9 @@ class Claim(Model):
 
     that: Annotated[str, Field(min_length=1)] = Field(description="The claim in words.")
     run: RunSubject | None = Field(default=None, description="A command. Facts: exitCode, stdout, stderr.")
+    exec: ExecSubject | None = Field(
+        default=None, description="A command in a running container. Facts: exitCode, stdout, stderr."
+    )
     job: Name | None = Field(default=None, description="A Job of these specs. Facts: exitCode, stdout, stderr.")
     file: FileSubject | None = Field(
         default=None, description="A file. Facts: exists, type, mode, uid, gid, size, content, target."
@@ -154,6 +168,10 @@ class Claim(Model):
             run = self.run
             env = [f"{key}={value}" for key, value in run.env.items()]
             return Run(run.image, run.command, env=env, user=run.user or "", network=run.network)
+        if self.exec:
+            one = self.exec
+            env = [f"{key}={value}" for key, value in one.env.items()]
+            return Exec(one.container, one.command, env=env, user=one.user or "", workdir=one.workingDir or "")
         if self.file:
             file = self.file
             return File(file.container, file.path) if file.container else ImageFile(file.image or "", file.path)
