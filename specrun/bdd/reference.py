@@ -1,15 +1,13 @@
-"""The page that lists all steps, made from their table: `python -m specrun.bdd.reference > docs/steps.md`."""
+"""The page that lists all steps, made from their table (`./dev docs` writes it)."""
 
 from __future__ import annotations
-
-import sys
 
 import specrun.bdd.steps  # noqa: F401 (fills the table)
 from specrun.bdd.sentences import TABLE
 
 _HEAD = """# Steps
 
-All sentences that a feature can say; made by `python -m specrun.bdd.reference`. A place such as `{text}` stands for
+All sentences that a feature can say; made by `./dev docs`. A place such as `{text}` stands for
 anything, `{count:d}` for a number. "And" and "But" repeat the kind of the step before. How to write features is in
 [features.md](features.md).
 """
@@ -28,7 +26,3 @@ def page() -> str:
                 rows.append(f"- **{sentence.text}**{extra}" + (f"  \n  {about}" if about else ""))
         parts.append(f"## {title}\n\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())

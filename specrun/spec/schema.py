@@ -77,7 +77,7 @@ def explain(path: str) -> str:
             raise NotFound(f"{'.'.join(done)} has no field {name}", hint=hint)
         info = fields[name]
         done.append(name)
-        title = f"{'.'.join(done)}  <{_type(model, name)}>{'  required' if info.is_required() else ''}"
+        title = f"{'.'.join(done)}  <{type_of(model, name)}>{'  required' if info.is_required() else ''}"
         model = model_of(model, name)
         note = info.description or ""
         if model and model.__doc__:
@@ -88,14 +88,17 @@ def explain(path: str) -> str:
         width = max(len(name) for name in model.model_fields) + 2
         for name, info in model.model_fields.items():
             required = " (required)" if info.is_required() else ""
-            lines.append(f"  {name.ljust(width)}<{_type(model, name)}>{required} {info.description or ''}")
+            lines.append(f"  {name.ljust(width)}<{type_of(model, name)}>{required} {info.description or ''}")
     return "\n".join(lines) + "\n"
 
 
-def _type(model: type[BaseModel], name: str) -> str:
+def type_of(model: type[BaseModel], name: str) -> str:
     """A field's type in a few words."""
     document = model.model_json_schema()
-    return _words(document["properties"][name], document.get("$defs", {}))
+    # A kind that may be written as a list is one of two things.
+    forms = [document, *document.get("anyOf", [])]
+    properties = next(form["properties"] for form in forms if "properties" in form)
+    return _words(properties[name], document.get("$defs", {}))
 
 
 def _words(node: dict[str, Any], defs: dict[str, Any]) -> str:
