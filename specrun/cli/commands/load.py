@@ -21,7 +21,7 @@ COMMAND = Command(
         Option("-i --input", "value", "Read from a file, instead of standard input"),
         Option("-q --quiet", "flag", "Suppress the load output"),
     ],
-    examples=["load -i hello.tar", "docker save busybox | specrun load"],
+    examples=["load -i hello.tar", "load < busybox.tar"],
 )
 
 
