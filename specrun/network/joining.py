@@ -378,7 +378,7 @@ def _prepare(namespace: links.Namespace, *, ipv6: bool) -> None:
         if ipv6:
             settings |= {"ipv6/conf/default/accept_ra": "0", "ipv6/conf/default/accept_dad": "0"}
         else:
-            settings |= {"ipv6/conf/all/disable_ipv6": "1", "ipv6/conf/default/disable_ipv6": "1"}
+            settings["ipv6/conf/all/disable_ipv6"] = "1"  # and so of links to come, too
         for key, value in settings.items():
             _set(key, value)
 

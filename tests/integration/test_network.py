@@ -79,7 +79,7 @@ def web(host: Host) -> Iterator[Host]:
 
 
 def test_a_container_has_an_address_of_the_default_network(host: Host) -> None:
-    script = "ifconfig; cat /etc/hosts; ip route; cat /proc/sys/net/ipv6/conf/all/disable_ipv6"
+    script = "ifconfig; cat /etc/hosts; ip route; cat /proc/sys/net/ipv6/conf/*/disable_ipv6"
     text = host.ok("run", "--rm", "--hostname", "here", "busybox", "sh", "-c", script)
     assert "eth0      Link encap:Ethernet  HWaddr 02:42:" in text
     assert "UP BROADCAST RUNNING MULTICAST  MTU:1500" in text
@@ -88,7 +88,7 @@ def test_a_container_has_an_address_of_the_default_network(host: Host) -> None:
     assert address.endswith(".0.2")
     assert f"{address}\there\n" in text
     assert f"default via {address.removesuffix('2')}1 dev eth0" in text
-    assert text.endswith("1\n"), "without IPv6 in the network there is none in the container"
+    assert text.endswith("1\n1\n1\n1\n"), "without IPv6 in the network there is none in the container"
 
 
 def test_a_published_port_is_reached_from_everywhere(web: Host) -> None:
@@ -315,6 +315,53 @@ def test_ipv6(host: Host) -> None:
     text = host.ok("run", "--rm", "--net", "six", "busybox", "sh", "-c", "ping -6 -c 1 -W 3 web; ip -6 route")
     assert "1 packets received" in text
     assert "default via fd00:5f:1::1" in text
+
+
+def test_ports_are_reached_over_ipv6_from_containers_and_by_datagrams(host: Host) -> None:
+    for number, name in enumerate(("six", "seven")):
+        host.ok("network", "create", "--ipv6", "--subnet", f"fd00:5f:{number + 3}::/64", name)
+    ports = ["-p", "80", "-p", "9/udp"]
+    host.ok("run", "-d", "--name", "web", "--net", "six", *ports, "busybox", "sh", "-c", SERVER)
+    here, port = "fd00:5f:3::1", published(host, "web")
+    assert get(here, port) == "hello"
+    request = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 3 {here} {port}"
+    assert inside(host, "web", "sh", "-c", request).stdout.endswith(b"hello\n"), "by itself"
+    for network in ("six", "seven"):
+        text = host.ok("run", "--rm", "--net", network, "busybox", "sh", "-c", request)
+        assert text.endswith("hello\n"), f"from network {network}"
+    code = "import socket; s = socket.socket(10, 2); s.bind(('::', 9))\nwhile 1: s.sendto(*s.recvfrom(9))"
+    echo = subprocess.Popen(["nsenter", "-t", pid_of(host, "web"), "-n", sys.executable, "-c", code])
+    try:
+        for address in (here, "::1"):
+            assert echoed(address, published(host, "web", "9/udp")), address
+    finally:
+        echo.kill()
+        echo.wait()
+
+
+def echoed(address: str, port: int) -> bool:
+    """Whether a datagram comes back."""
+    with closing(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)) as plug:
+        plug.settimeout(0.3)
+        for _ in range(10):
+            plug.sendto(b"ping", (address, port))
+            try:
+                return plug.recv(100) == b"ping"
+            except (TimeoutError, ConnectionRefusedError):
+                time.sleep(0.1)
+    return False
+
+
+def test_a_range_of_host_ports_gives_each_container_the_first_that_is_free(host: Host) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        first = probe.getsockname()[1] // 10 * 10
+    found = []
+    for name in ("one", "two"):
+        words = ["-p", f"127.0.0.1:{first}-{first + 9}:80", "busybox", "sh", "-c", SERVER]
+        host.ok("run", "-d", "--name", name, *words)
+        found.append(published(host, name))
+        assert get("127.0.0.1", found[-1]) == "hello"
+    assert first <= found[0] < found[1] < first + 10
 
 
 def test_a_macvlan_network_is_on_its_parent(host: Host) -> None:
