@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ import sys
 import time
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from specrun.errors import SpecrunError
 from specrun.registry.gate import Refusal
@@ -49,11 +51,27 @@ class Listener:
         self.tls = tls
         self.idle = idle
         self._web = web.Server(
-            self._serve, access_log=None, keepalive_timeout=idle, read_bufsize=1 << 18, max_line_size=8190,
-            max_field_size=8190,
+            self._serve, access_log=None, logger=self._logger(), keepalive_timeout=idle, read_bufsize=1 << 18,
+            max_line_size=8190, max_field_size=8190,
         )  # fmt: skip
         self._open: dict[Any, float | None] = {}
         """Connection -> when it last did something; None while it is being answered."""
+
+    def _logger(self) -> logging.Logger:
+        """What aiohttp has to say: a line for a request that is none, and all of it for a fault of ours."""
+
+        class Lines(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                error = record.exc_info[1] if record.exc_info else None
+                if isinstance(error, HttpProcessingError):
+                    say(f"not a request: {' '.join(error.message.split())[:300]}")
+                else:
+                    to_stderr(self.format(record))
+
+        say = self._say
+        logger = logging.Logger("specrun.registry", logging.WARNING)
+        logger.addHandler(Lines())
+        return logger
 
     async def run(self, host: str, port: int, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT. `ready` is told the address. Raises SpecrunError when it is taken."""

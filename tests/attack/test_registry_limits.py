@@ -193,11 +193,11 @@ def test_fifty_clients_at_once_cost_little_memory(tmp_path: Path) -> None:
     server, port = start_server(tmp_path)
     blob = os.urandom(1 << 20) * 100
     assert put_blob(port, "a", blob)[0] == 201
+    path = f"/v2/a/blobs/{digest_of(blob)}"
 
     def size(_: int) -> int:
         come, part = 0, bytearray(1 << 20)
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            path = f"/v2/a/blobs/{digest_of(blob)}"
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
             while count := connection.recv_into(part, 0, socket.MSG_TRUNC):  # thrown away by the kernel
                 come += count

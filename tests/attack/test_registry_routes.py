@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +16,7 @@ from hypothesis import strategies as st
 from specrun.registry.protocol import InvalidDocument, Manifest, parse_range
 from tests.support.pusher import ask, end_server, start_server
 
+DESCRIPTION = Path(__file__).parents[2] / "docs/registry.openapi.yaml"
 NAMES = st.sampled_from(["a", "a/b", "..", "%2e%2e", "A", "_x", "a//b", "a" * 300, "%00", "%ff", "blobs", "tags/list"])
 DIGESTS = st.sampled_from(["sha256:" + "0" * 64, "sha512:" + "0" * 128, "sha256:x", "md5:0", "v1", "", "..", "%2F"])
 TAILS = st.one_of(
@@ -84,6 +88,19 @@ def test_a_manifest_of_many_bytes_is_refused_before_it_is_read(port: int) -> Non
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(head)
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_the_routes_are_as_described(port: int, tmp_path: Path) -> None:
+    """No server error, and no answer that the description does not have."""
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")), "run", str(DESCRIPTION), "--url", f"http://127.0.0.1:{port}",
+        "--phases", "coverage,fuzzing", "--max-examples", "4", "--generation-deterministic", "--no-color",
+        "--suppress-health-check", "all", "--checks",
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert "16 selected / 16 total" in done.stdout
 
 
 KEYS = "schemaVersion mediaType config layers manifests subject digest size annotations".split()
