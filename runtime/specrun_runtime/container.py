@@ -96,35 +96,33 @@ class Container:
                 monitor = launcher.spawn(*streams)
             else:
                 monitor = launch.spawn(*streams, preserved, label=identity)
-            started = _ask(
-                monitor,
-                {
-                    "action": "create",
-                    "id": identity,
-                    "directory": directory,
-                    "bundle": bundle,
-                    "cgroup": cgroup,
-                    "cache": f"{root}/.filters",
-                    "console_socket": console_socket,
-                    "preserved": len(preserved or ()),
-                    "stay": stay,
-                },
-            )
-            record = {
+            request = {
+                "action": "create",
                 "id": identity,
+                "directory": directory,
                 "bundle": bundle,
-                "pid": started["pid"],
-                "start_time": started["start_time"],
-                "created": time.time(),
-                "owner": os.geteuid(),
                 "cgroup": cgroup,
-                "config": document,
+                "cache": f"{root}/.filters",
+                "console_socket": console_socket,
+                "preserved": len(preserved or ()),
+                "stay": stay,
             }
             try:
+                started = _ask(monitor, request)
+                record = {
+                    "id": identity,
+                    "bundle": bundle,
+                    "pid": started["pid"],
+                    "start_time": started["start_time"],
+                    "created": time.time(),
+                    "owner": os.geteuid(),
+                    "cgroup": cgroup,
+                    "config": document,
+                }
                 write_atomic(f"{directory}/container.json", jsontext.dumps(record).encode(), durable=False)
-            except BaseException:
+            except BaseException:  # the monitor has cleared up, unless it was killed
                 group.kill()
-                group.remove()
+                group.remove(5.0)
                 raise
         except BaseException:
             remove_tree(directory)
