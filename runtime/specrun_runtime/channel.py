@@ -93,14 +93,16 @@ def accept(listener: _socket.socket) -> Channel:
     return Channel.at(descriptor)
 
 
-def connect(path: str) -> Channel:
-    """The channel to whoever listens at `path`. Raises OSError."""
+def connect(path: str, *, wait: bool = True) -> Channel:
+    """The channel to whoever listens at `path`. Raises OSError, without `wait` also when too many are waiting there."""
     plug = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    plug.setblocking(wait)
     with_folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         plug.connect(f"/proc/self/fd/{with_folder}/{os.path.basename(path)}")
     finally:
         os.close(with_folder)
+    plug.setblocking(True)
     return Channel(plug)
 
 

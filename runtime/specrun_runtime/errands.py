@@ -15,7 +15,6 @@ import os
 import sys
 
 from specrun_runtime import channel, init, jsontext, libc
-from specrun_runtime.birth import Birth
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.channel import Channel
 from specrun_runtime.constants import Prctl
@@ -23,7 +22,7 @@ from specrun_runtime.errors import StartFailed
 from specrun_runtime.fds import start_time
 from specrun_runtime.joining import Joining
 from specrun_runtime.launch import FIRST_PRESERVED
-from specrun_runtime.reporting import REPORTS, REQUESTS, explain, read_request, say, settle
+from specrun_runtime.reporting import REQUESTS, explain, read_request, say, settle, take_places
 from specrun_runtime.spec import Process, Spec
 
 TYPE_CHECKING = False
@@ -36,6 +35,8 @@ _CHUNK = 65536
 def serve() -> None:
     """Fork a monitor for each order that comes on descriptor 3, until its other end is closed. Never returns."""
     _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # nobody here waits for them
+    import specrun_runtime.birth  # noqa: F401
+
     orders = Channel.at(REQUESTS)
     os.set_inheritable(REQUESTS, False)
     while True:
@@ -45,12 +46,7 @@ def serve() -> None:
         if os.fork() == 0:
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
             os.setsid()
-            high = [os.dup(descriptor) for descriptor in descriptors]
-            while min(high) < FIRST_PRESERVED:
-                high = [os.dup(descriptor) for descriptor in high]
-            for target, source in enumerate(high):
-                os.dup2(source, target)
-            libc.close_range(REPORTS + 1)
+            take_places(descriptors)
             main()
         for descriptor in descriptors:
             os.close(descriptor)
@@ -74,6 +70,8 @@ def main() -> None:
 
 def _create(request: dict[str, Any]) -> None:
     """Make a container that waits at its gate; with `stay`, wait for its end too."""
+    from specrun_runtime.birth import Birth  # whoever executes in a container does not wait for this
+
     directory = request["directory"]
     with open(f"{request['bundle']}/config.json", "rb") as file:
         document = jsontext.loads(file.read())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import sys
 
-from specrun_runtime import jsontext, mounts
-from specrun_runtime.channel import Channel
+from specrun_runtime import jsontext
+from specrun_runtime.channel import Channel, connect
 from specrun_runtime.constants import F_ADD_SEALS, F_SEAL_ALL
 from specrun_runtime.errors import IsolationError, StartFailed
 from specrun_runtime.fds import write_all
@@ -35,6 +36,15 @@ class Monitor:
         self.reports = reports
         self.asked = False
         """Whether it was sent its request."""
+
+    def is_ready(self, patience: float) -> bool:
+        """Whether a borrowed monitor waits for its request; False, and it is given up, after `patience` seconds."""
+        poll = select.poll()
+        poll.register(self.reports.fileno(), select.POLLIN)
+        if poll.poll(patience * 1000) and self.next_report()[0]:
+            return True
+        self.reap()
+        return False
 
     def begin(self, request: dict[str, Any]) -> None:
         """Send the request; the monitor starts to work on it."""
@@ -110,6 +120,27 @@ def spawn(
         os.close(request_reader)
         far.close()
     return Monitor(pid, request_writer, reports)
+
+
+def borrow(path: str, stdin: int, stdout: int, stderr: int) -> Monitor | None:
+    """A monitor for one errand, as `spawn` gives it, forked from the one that listens at `path`; None where none does.
+
+    Use it when it `is_ready`: the other one may be held up, by a terminal that takes no more output for example.
+    """
+    request_reader, request_writer = os.pipe2(os.O_CLOEXEC)
+    reports, far = Channel.pair()
+    try:
+        lender = connect(path, wait=False)
+        lender.send_many({"event": "lend"}, [stdin, stdout, stderr, request_reader, far.fileno()])
+        lender.close()
+    except OSError:
+        os.close(request_writer)
+        reports.close()
+        return None
+    finally:
+        os.close(request_reader)
+        far.close()
+    return Monitor(0, request_writer, reports)
 
 
 class Launcher:
@@ -190,6 +221,8 @@ def _seen_through_overlay() -> int:
 
     Nothing is copied, and all monitors share the pages of the one file. Raises IsolationError.
     """
+    from specrun_runtime import mounts  # not for those who only borrow
+
     folder, name = os.path.split(base_interpreter())
     with mounts.new_view([folder, os.path.dirname(os.__file__)]) as view:
         return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=view.number)

@@ -21,12 +21,12 @@ from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import start_time
 from specrun_runtime.files import discard, remove_tree
 from specrun_runtime.outputs import Output, Sink, Visitors
-from specrun_runtime.reporting import explain, read_request, say, settle
+from specrun_runtime.reporting import explain, read_request, say, settle, take_places
 from specrun_runtime.starter import Starter, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 
 _STEP = "supervise the container"
@@ -75,6 +75,8 @@ class Supervisor:
         self.log: logfile.Log | logfile.NoLog = logfile.NoLog()
         self.state = state.State()
         self.owner = -1
+        self.bell = -1
+        """Readable when a child has ended, whichever."""
 
     def run(self) -> None:
         """Start the container, watch it, clean up after it."""
@@ -84,6 +86,7 @@ class Supervisor:
         libc.prctl(Prctl.SET_DUMPABLE, 0)
         self.state.monitor_pid, self.state.restarts = os.getpid(), 0
         self.log = self._open_log()
+        self.bell = _children_bell()
         try:
             started = self._start()
             if self._policy()["Name"] != "no":
@@ -151,8 +154,8 @@ class Supervisor:
         handle = os.pidfd_open(pid)
         poll.register(handle, select.POLLIN)
         by_number = {output.reader: output for output in outputs}
-        for output in outputs:
-            poll.register(output.reader, select.POLLIN)
+        for number in (*by_number, self.bell):
+            poll.register(number, select.POLLIN)
         checks = self._health(poll)
         self.visitors = Visitors(self.directory, poll)
         checks = self._take_orders(poll, checks)  # after the socket is there: later ones are told by it
@@ -168,12 +171,17 @@ class Supervisor:
                     if message and message["event"] == "orders":
                         checks = self._take_orders(poll, checks)
                         self.visitors.send(number, {"event": "taken"})
+                    elif message and message["event"] == "lend":
+                        _lend(sinks)
                     elif sinks:
                         self._admit(number, sinks, outputs)
+                elif number == self.bell:
+                    os.read(number, 64)
                 elif number in by_number and not by_number[number].pump(self.log):
                     poll.unregister(number)
                     os.close(number)
                     del by_number[number]
+            _reap_strays({pid, checks.probe.pid if checks and checks.probe else pid})
             if checks and not ended:
                 checks.tick()
         if checks:
@@ -391,6 +399,47 @@ class Supervisor:
         """Record an event of the container."""
         about = self.events
         eventlog.append(about["folder"], "container", action, about["id"], {**about["attributes"], **more})
+
+
+def _children_bell() -> int:
+    """A descriptor that becomes readable with each SIGCHLD (signal.set_wakeup_fd)."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    _signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _signal.signal(_signal.SIGCHLD, lambda *_: None)
+    return reader
+
+
+def _reap_strays(kept: set[int]) -> None:
+    """Reap the forks that were lent, and what they have left behind; those to be `kept` are reaped in their place.
+
+    The first process of a pid namespace ends only when the last zombie in it is gone, and we adopt those of `exec`.
+    """
+    try:
+        while (child := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and child.si_pid not in kept:
+            os.waitpid(child.si_pid, 0)
+    except ChildProcessError:
+        pass
+
+
+def _lend(descriptors: list[int]) -> None:
+    """Fork for a command that would have to start an interpreter for its errand in the container."""
+    if os.fork() == 0:
+        _do_errand(descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _do_errand(descriptors: list[int]) -> NoReturn:
+    """In a fork of a monitor: be what `launch.spawn` starts, with nothing of the monitor's but its code."""
+    try:
+        os.setsid()
+        take_places(descriptors)
+        from specrun_runtime import errands
+
+        say({"event": "ready"})
+        errands.main()
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

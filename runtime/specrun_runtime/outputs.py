@@ -77,7 +77,7 @@ class Visitors:
 
     A visitor sends one message with the descriptors that the outputs are to go to; it is told `attached`, with the
     writing end of the container's input if there is one, and `exited` at the end. Or it sends `orders` when it has
-    written others, and is told `taken`.
+    written others, and is told `taken`; or `lend`, with what is to be 0 to 4 of a fork that does an errand.
     """
 
     def __init__(self, directory: str, poll: select.poll) -> None:
@@ -97,7 +97,7 @@ class Visitors:
             self._guests[guest.fileno()] = guest
             self._poll.register(guest.fileno(), select.POLLIN)
             return None, []
-        message, descriptors = self._guests[number].receive_many(3)
+        message, descriptors = self._guests[number].receive_many(5)
         if message is None:
             self._poll.unregister(number)
             self._guests.pop(number).close()

@@ -1,8 +1,8 @@
 """What every kind of monitor begins with: its manners, its one request, and its reports to whoever asked.
 
-The request is read from a pipe on descriptor 3. Reports go to a channel on descriptor 4: `started` with `pid` and
-`start_time` (and the master of a terminal), `failed` with `step`, `message`, `number` and `status`, and `exited` with
-`status`.
+The request is read from a pipe on descriptor 3. Reports go to a channel on descriptor 4: `ready` (only of a fork that
+was borrowed), `started` with `pid` and `start_time` (and the master of a terminal), `failed` with `step`, `message`,
+`number` and `status`, and `exited` with `status`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import _signal
 import os
 
-from specrun_runtime import jsontext
+from specrun_runtime import jsontext, libc
 from specrun_runtime.channel import Channel
 from specrun_runtime.errors import SpecError, StartFailed
 from specrun_runtime.fds import read_all
@@ -35,6 +35,16 @@ def settle() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, 0)  # a container does not run slower for the shell that started it
     except PermissionError:
         pass  # without CAP_SYS_NICE nobody gets faster
+
+
+def take_places(descriptors: list[int]) -> None:
+    """In a fork: make the given five the descriptors 0 to 4, and let go of every other one."""
+    high = list(descriptors)
+    while min(high) <= REPORTS:
+        high = [os.dup(descriptor) for descriptor in high]
+    for target, source in enumerate(high):
+        os.dup2(source, target)
+    libc.close_range(REPORTS + 1)
 
 
 def read_request() -> dict[str, Any] | None:

@@ -64,6 +64,7 @@ def _serve(orders: Channel, monitor: int) -> NoReturn:
         if os.getppid() != monitor:
             os._exit(1)
         libc.prctl(Prctl.SET_DUMPABLE, 0)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         os.close(REQUESTS)
         os.close(REPORTS)
         load()

@@ -6,7 +6,7 @@ import os
 import select
 
 from specrun.errors import Conflict, SpecrunError, UsageError
-from specrun_runtime import capabilities, jsontext, launch, state
+from specrun_runtime import jsontext, launch, state
 from specrun_runtime.fds import write_all
 
 TYPE_CHECKING = False
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from specrun.engine.existing import Existing
 
 _CHUNK = 65536
+_PATIENCE = 1.0
+"""Seconds that the container's own monitor has to answer; then a new one does what it is for."""
 
 
 class ExecRequest:
@@ -69,12 +71,17 @@ class Execution:
         engine.tell(container, f"exec_create: {self._what}", execID=self.id)
         self._pipes = _Pipes(request)
         stdin, stdout, stderr = self._pipes.theirs
-        self._monitor = launch.spawn(stdin, stdout, stderr, label=engine.root.id)
+        borrowed = launch.borrow(f"{container.directory}/attach", stdin, stdout, stderr)
+        order = _order(engine, container, config, request)
+        if borrowed and borrowed.is_ready(_PATIENCE):
+            self._monitor = borrowed
+        else:
+            self._monitor = launch.spawn(stdin, stdout, stderr, label=engine.root.id)
         self._pipes.release()
         self.terminal = -1
         """The master of its terminal; -1 when it has none."""
         try:
-            self._monitor.begin(_order(engine, container, config, request))
+            self._monitor.begin(order)
             engine.tell(container, f"exec_start: {self._what}", execID=self.id)
             _, self.terminal = self._monitor.await_start()
         except BaseException:
@@ -208,6 +215,8 @@ def _order(engine: Existing, container: Container, config: dict[str, Any], reque
     process["terminal"] = request.tty
     process.pop("consoleSize", None)
     if request.privileged:
+        from specrun_runtime import capabilities
+
         everything = capabilities.names(capabilities.bounding())
         process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), everything)
     linux = config["linux"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from specrun.cli.commands.run import DETACH_KEYS, FORWARDED, detach_keys, require_terminal
 from specrun.cli.options import Command, Option
+from specrun.cli.starting import DETACH_KEYS, FORWARDED, detach_keys, require_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from specrun.cli.commands.run import DETACH_KEYS, cannot_start, detach_keys, environment, require_terminal
 from specrun.cli.options import Command, Option
+from specrun.cli.starting import DETACH_KEYS, cannot_start, detach_keys, environment, require_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 2)
-    keys = detach_keys(options.detach_keys)
+    keys = detach_keys(options.detach_keys) if options.tty or options.detach_keys else b""
     attached = not options.detach
     if options.tty and options.interactive and attached:
         require_terminal()

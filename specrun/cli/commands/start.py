@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from specrun.cli.commands.each import for_each
-from specrun.cli.commands.run import Forwarder, cannot_start
+from specrun.cli.commands.run import Forwarder
 from specrun.cli.options import Command, Option
+from specrun.cli.starting import cannot_start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
