@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 
-from specrun_runtime.files import discard, remove_tree, sync_directory, write_atomic
+from specrun_runtime.files import discard, remove_tree, sync_directory, sync_files, write_atomic
 
-__all__ = ["discard", "locked", "remove_tree", "sync_directory", "write_atomic"]
+__all__ = ["discard", "locked", "remove_tree", "sync_directory", "sync_files", "write_atomic"]
 
 
 class locked:

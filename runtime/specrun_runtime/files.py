@@ -39,6 +39,18 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_files(path: str) -> None:
+    """Make the files of the folder at `path`, and their names, survive a power cut: at once, as one costs as many."""
+    for entry in os.scandir(path):
+        if entry.is_file(follow_symlinks=False):
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    sync_directory(path)
+
+
 def discard(path: str) -> None:
     """Unlink `path`; one that is gone already is discarded already."""
     try:

@@ -329,7 +329,8 @@ class Supervisor:
         self.state.exit_code, self.state.finished_at = status, time.time()
         self.state.error = self.log.error
         if not self._goes():
-            state.save(self.directory, self.state, durable=self.durable)
+            removed = os.path.exists(f"{self.directory}/{state.REMOVED_MARK}")
+            state.save(self.directory, self.state, durable=self.durable and not removed)
         if self.state.oom_killed:
             self._tell("oom")
         self._tell("die", exitCode=str(status))
@@ -344,6 +345,7 @@ class Supervisor:
         self._tell_waiters()
         if self.removal and self._goes():
             self._remove_directory(self.removal)
+        os.close(self.owner)  # all is done; whoever waits for it need not wait for the end of this process
         self.visitors.close({"event": "exited", "status": status})
         say({"event": "exited", "status": status})
 

@@ -32,6 +32,9 @@ KEPT_MARK = "kept"
 ORDERS = "orders.json"
 """A file in the container's folder: what its monitor is to do otherwise than it was asked at its start."""
 
+REMOVED_MARK = "removed"
+"""A file in the container's folder: it is being removed by force, so a power cut may take the record of its end."""
+
 TRANSITIONS = {
     CREATING: {CREATED, RUNNING, EXITED},
     CREATED: {RUNNING, EXITED, CREATED},

@@ -13,7 +13,7 @@ from specrun.engine.record import Record, claim_name, release_name
 from specrun.engine.settings import record_of
 from specrun.engine.volumes import VolumeStore
 from specrun.errors import Conflict, SpecrunError, UsageError
-from specrun.files import locked, remove_tree, sync_directory
+from specrun.files import locked, remove_tree, sync_directory, sync_files
 from specrun.store.images import ImageStore
 from specrun_runtime import launch, state
 
@@ -96,6 +96,7 @@ class Engine(Existing):
                     raise Conflict("cannot start a paused container, try unpause instead")
                 return None
             clear_mark(container, state.STOPPED_MARK)
+            clear_mark(container, state.REMOVED_MARK)
             owner = state.own(container.directory)
             kept = container.config["OpenStdin"] and not container.config["Tty"]
             feed, monitor = self._spawn(stdin is not None or kept, stdout, stderr)
@@ -142,10 +143,10 @@ class Engine(Existing):
                 os.mkdir(f"{hidden}/{folder}", 0o755)
             os.close(os.open(f"{hidden}/exit", os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             known = state.State()
-            state.save(hidden, known, durable=durable)
+            state.save(hidden, known, durable=False)
             self._name(record)
             if wishes := networking.wishes_of(request.network):
-                networking.save_wishes(hidden, wishes, durable=durable)
+                networking.save_wishes(hidden, wishes, durable=False)
             directory = f"{self.root.containers}/{identity}"
             self._settle(request, record, image, hidden, directory)
             if durable:
@@ -164,8 +165,7 @@ class Engine(Existing):
         """Choose the volumes, write the record that names them, and give the folder its final name."""
         wanted = mounting.image_volumes(image.config.get("config") or {})
         if not (request.mounts or request.volumes_from or wanted):
-            record.save(hidden, durable=not record.auto_remove)
-            os.rename(hidden, directory)
+            _place(record, hidden, directory)
             return
 
         def layers() -> list[str]:
@@ -173,8 +173,7 @@ class Engine(Existing):
 
         with VolumeStore(self.root).choosing():
             mounting.choose(self.root, request, record, wanted, layers, lambda name: self.get(name).record)
-            record.save(hidden, durable=not record.auto_remove)
-            os.rename(hidden, directory)
+            _place(record, hidden, directory)
 
     def _settle_network(self, request: ContainerRequest) -> None:
         """Refuse a network or a container that does not exist, before anything is made."""
@@ -269,6 +268,14 @@ class Engine(Existing):
                 "containers": self.root.containers,
             },
         }
+
+
+def _place(record: Record, hidden: str, directory: str) -> None:
+    """Complete the folder of a new container and give it its final name; what it holds is on the disk by then."""
+    record.save(hidden, durable=False)
+    if not record.auto_remove:
+        sync_files(hidden)
+    os.rename(hidden, directory)
 
 
 def _keep(record: Record) -> str:

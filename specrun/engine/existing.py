@@ -143,6 +143,7 @@ class Existing:
                         f"{before} the container before attempting removal or force remove"
                     )
                 _stay_down(container)
+                make_mark(container, state.REMOVED_MARK)
                 try:
                     self.kill(container)
                 except Conflict:
@@ -172,7 +173,7 @@ class Existing:
 
     def _ended(self, container: Container, timeout: float) -> bool:
         """Whether the monitor lets go of the container within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        began = time.monotonic()
         while True:
             if not os.path.exists(container.directory):
                 return True
@@ -180,9 +181,10 @@ class Existing:
             if owner is not None:
                 os.close(owner)
                 return True
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > timeout:
                 return False
-            time.sleep(0.005)
+            time.sleep(0.001 if waited < 0.1 else 0.005)
 
     def _require_end(self, container: Container) -> None:
         if not self._ended(container, 10.0):
@@ -190,7 +192,12 @@ class Existing:
                 f"the monitor of container {container.name} is not responding (pid {container.state.monitor_pid})",
                 hint="look at that process; when it has ended, the next command clears what it has left",
             )
-        self.mend()
+        try:
+            recorded = not state.load(container.directory).is_up
+        except (OSError, ValueError):
+            recorded = False
+        if not recorded:
+            self.mend()
 
     def _identities(self) -> Iterator[str]:
         try:
