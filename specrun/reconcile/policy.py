@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from specrun.oci.reference import Reference
 from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import ContainerSpec, ProcessSpec, SecretSpec
+from specrun.spec.models import ContainerSpec, ProcessSpec, RegistrySpec, SecretSpec
 from specrun.spec.understand import dotted
 from specrun.spec.yamltext import Path
 
@@ -116,6 +116,9 @@ def _published(resource: Resource) -> Iterator[Breach]:
     for index, port in enumerate(spec.ports if spec else []):
         if port.hostIP in (None, "0.0.0.0", "::"):  # noqa: S104
             yield Breach(("spec", "ports", index), f"port {port.containerPort} is published on all addresses")
+    registry = resource.spec if isinstance(resource.spec, RegistrySpec) else None
+    if registry and registry.listen.startswith(("0.0.0.0:", "[::]:")) and not (registry.htpasswd or registry.token):
+        yield Breach(("spec", "listen"), "lets everybody in on all addresses")
 
 
 RULES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import threading
@@ -9,15 +10,19 @@ import time
 from pathlib import Path
 
 from tests.support.host import COMMAND
-from tests.support.pusher import Pusher, end_server, start_server
+from tests.support.pusher import Nursery, Pusher, end_server, start_server
+
+KILLS = int(os.environ.get("SPECRUN_KILLS", "20"))
+"""At random moments; more of them by hand."""
 
 
 def begin(port: int, count: int, seconds: float) -> tuple[list[Pusher], list[threading.Thread]]:
     pushers = [Pusher(port, f"r{index % 2}", f"t{index}") for index in range(count)]
-    until = time.monotonic() + seconds
-    threads = [threading.Thread(target=pusher.run, args=(until,)) for pusher in pushers]
+    done = threading.Event()
+    threads = [threading.Thread(target=pusher.run, args=(done,)) for pusher in pushers]
     for thread in threads:
         thread.start()
+    threading.Timer(seconds, done.set).start()
     return pushers, threads
 
 
@@ -27,15 +32,23 @@ def examined(storage: Path) -> str:
 
 
 def test_a_server_that_is_killed_keeps_what_it_acknowledged(tmp_path: Path) -> None:
-    server, port = start_server(tmp_path)
-    pushers, threads = begin(port, 3, 6)
-    while any(thread.is_alive() for thread in threads):
-        time.sleep(random.uniform(0.05, 0.4))
-        end_server(server, kill=True)
-        server, port = start_server(tmp_path, port)
-    assert sum(len(pusher.acknowledged) for pusher in pushers) > 3
-    assert [pusher.lost() for pusher in pushers] == [[], [], []]
-    end_server(server)
+    nursery = Nursery(tmp_path)
+    nursery.start()
+    going = threading.Event()
+    pushers = [Pusher(nursery.port, f"r{index % 2}", f"t{index}") for index in range(4)]
+    threads = [threading.Thread(target=pusher.run, args=(going,)) for pusher in pushers]
+    for thread in threads:
+        thread.start()
+    for _ in range(KILLS):
+        time.sleep(random.uniform(0.02, 0.3))
+        nursery.kill()
+        nursery.start()
+    going.set()
+    for thread in threads:
+        thread.join()
+    assert sum(len(pusher.acknowledged) for pusher in pushers) > KILLS / 4
+    assert [pusher.lost() for pusher in pushers] == [[]] * 4
+    nursery.close()
     assert examined(tmp_path).endswith(" 0 problems\n")
 
 

@@ -6,7 +6,10 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -35,6 +38,56 @@ def end_server(process: subprocess.Popen[str], *, kill: bool = False) -> None:
     assert kill or status == 0
     assert process.stdout is not None
     process.stdout.close()
+
+
+_NURSERY = """
+import asyncio, os, signal, sys
+from specrun.registry.gate import Open
+from specrun.registry.server import Policy, Registry
+from specrun.registry.serving import Listener
+from specrun.registry.storage import Storage
+
+async def serve(port):
+    def ready(address):
+        os.write(1, f"{os.getpid()} {address.rpartition(':')[2]}\\n".encode())
+    await Listener(Registry(Storage(sys.argv[1]), Open(), Policy())).run("127.0.0.1", port, ready)
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    if os.fork() == 0:
+        asyncio.run(serve(int(line)))
+        os._exit(0)
+"""
+
+
+class Nursery:
+    """Forks servers that have imported all they need, so that one can be killed and replaced many times a second."""
+
+    def __init__(self, storage: Path) -> None:
+        command = [sys.executable, "-c", _NURSERY, str(storage)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.pid = self.port = 0
+
+    def start(self) -> None:
+        """A server, on the port of the one before."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(f"{self.port}\n")
+        self._process.stdin.flush()
+        self.pid, self.port = map(int, self._process.stdout.readline().split())
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        os.kill(self.pid, signal.SIGKILL)
+        while os.path.exists(f"/proc/{self.pid}"):
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        """End the last one too."""
+        self.kill()
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        assert self._process.wait(30) == 0
+        self._process.stdout.close()
 
 
 def ask(
@@ -72,7 +125,7 @@ def put_blob(port: int, name: str, data: bytes) -> tuple[int, bytes]:
 
 
 class Pusher:
-    """Pushes to one repository until a moment; cuts are borne."""
+    """Pushes to one repository until it is told to stop; cuts are borne."""
 
     def __init__(self, port: int, name: str, mark: str) -> None:
         self.port = port
@@ -82,8 +135,8 @@ class Pusher:
         """Tag, digest of the manifest, digest of its layer."""
         self.refusals: list[tuple[int, bytes]] = []
 
-    def run(self, until: float) -> None:
-        while time.monotonic() < until:
+    def run(self, done: threading.Event) -> None:
+        while not done.is_set():
             try:
                 self.push(f"{self.mark}-{len(self.acknowledged)}")
             except (OSError, http.client.HTTPException):

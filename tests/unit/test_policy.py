@@ -36,6 +36,16 @@ def test_each_rule(tmp_path: Path, spec: str, rule: str, field: str) -> None:
     assert found(tmp_path, spec) == [(rule, field, "")]
 
 
+@pytest.mark.parametrize(
+    ("listen", "more", "count"), [("0.0.0.0:5000", "", 1), ("0.0.0.0:5000", ", htpasswd: u", 0), ("127.0.0.1:1", "", 0)]
+)
+def test_a_registry_for_everybody(tmp_path: Path, listen: str, more: str, count: int) -> None:
+    path = tmp_path / "s.yaml"
+    head = "apiVersion: specrun/v1\nkind: Registry\nmetadata: {name: r}\n"
+    path.write_text(f"{head}spec: {{listen: '{listen}'{more}}}\n")
+    assert [one.rule for one in findings(load([str(path)]), TODAY)] == ["published-everywhere"] * count
+
+
 def test_nothing_to_say(tmp_path: Path) -> None:
     assert found(tmp_path, ", ports: ['127.0.0.1:80:80'], env: {DB_PASSWORD_FILE: /run/secrets/x}") == []
 
