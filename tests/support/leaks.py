@@ -63,6 +63,10 @@ def _tables() -> set[str]:
     )
 
 
+_MODULES = ("specrun_runtime", "specrun.registry", "specrun.cli")
+"""What is named in the command line of whatever outlives a command."""
+
+
 def _processes(marks: tuple[str, ...]) -> set[str]:
     """Monitors and registries have the root's id or folder among their arguments, containers in their groups."""
     here = os.readlink("/proc/self/ns/pid")
@@ -72,9 +76,7 @@ def _processes(marks: tuple[str, ...]) -> set[str]:
             continue
         try:
             words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            ours = (
-                "specrun_runtime" in words or "specrun.registry" in words or os.readlink(f"/proc/{name}/ns/pid") != here
-            )
+            ours = any(module in words for module in _MODULES) or os.readlink(f"/proc/{name}/ns/pid") != here
             text = f"{name} {words} {Path(f'/proc/{name}/cgroup').read_text()}"
         except OSError:
             continue
