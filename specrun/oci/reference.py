@@ -162,6 +162,16 @@ def _is_component(text: str) -> bool:
     return between and not separator
 
 
+_CANONICAL: dict[str, str] = {}
+
+
+def canonical(text: str) -> str:
+    """The one spelling of a reference; many objects share few of them. Raises InvalidReference."""
+    if text not in _CANONICAL:
+        _CANONICAL[text] = Reference.parse(text).canonical
+    return _CANONICAL[text]
+
+
 def _check_digest(text: str, digest: str) -> None:
     algorithm, colon, digits = digest.partition(":")
     for part in algorithm.replace("-", "+").replace("_", "+").replace(".", "+").split("+"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.errors import SpecrunError
 from specrun.reconcile import revisions
@@ -21,9 +21,11 @@ from specrun.reconcile.kinds.process import await_condition
 from specrun.reconcile.project import Entry, Journal, Project
 from specrun.reconcile.rolling import RolledBack
 from specrun.reconcile.workers import Pool
-from specrun.spec.loader import Resource
-from specrun.spec.models import ContainerSpec
+from specrun.spec import models
 from specrun_runtime.errors import StartFailed
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
 
 
 class ApplyFailed(SpecrunError):
@@ -139,17 +141,7 @@ class Applier:
             self._fail(failure, len(changes))
 
     def _perform(self, changes: dict[str, Change]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        def perform(task: dict[str, Any]) -> dict[str, Any]:
-            key = task["key"]
-            try:
-                return {"key": key, "remark": self._change(changes[key])}
-            except (SpecrunError, StartFailed) as error:
-                status = getattr(error, "exit_status", 1)
-                return {"key": key, "error": error.message, "hint": getattr(error, "hint", ""), "status": status}
-            except OSError as error:
-                return {"key": key, "error": str(error), "hint": "", "status": 1}
-
-        return perform
+        return lambda task: _attempt(task["key"], lambda: self._change(changes[task["key"]]))
 
     def _change(self, change: Change) -> str:
         """The effect of one change; gives a remark."""
@@ -192,7 +184,7 @@ class Applier:
         """Wait until every container that has a health check is healthy. Raises Unhealthy."""
         for key, entry in self.view.record.entries.items():
             resource = self.view.specs.resources.get(key)
-            if resource and isinstance(resource.spec, ContainerSpec) and _is_checked(resource):
+            if resource and isinstance(resource.spec, models.ContainerSpec) and _is_checked(resource):
                 await_condition(self.view, entry, "healthy", self.timeout)
 
 
@@ -201,15 +193,31 @@ def _is_checked(resource: Resource) -> bool:
     return bool(check and check.test and not check.disable and check.test not in (["NONE"], "NONE"))
 
 
+def _attempt(key: str, effect: Callable[[], str]) -> dict[str, Any]:
+    """The remark of an effect, or why there was none, as plain values."""
+    try:
+        return {"key": key, "remark": effect()}
+    except (SpecrunError, StartFailed) as error:
+        status = getattr(error, "exit_status", 1)
+        return {"key": key, "error": error.message, "hint": getattr(error, "hint", ""), "status": status}
+    except OSError as error:
+        return {"key": key, "error": str(error), "hint": "", "status": 1}
+
+
+def _rank(key: str) -> int:
+    """Deletions go by it: first what runs, then what it was given, then images, that containers may be made of."""
+    kind = key.partition("/")[0]
+    return 2 if kind in ("image", "build") else 0 if kind in ("container", "job", "registry", "push", "check") else 1
+
+
 def _before(changes: dict[str, Change], graph: Graph) -> dict[str, set[str]]:
-    """What each change has to wait for. Deletions come last, one after the other."""
+    """What each change has to wait for. Deletions come last, by their rank."""
     waiting: dict[str, set[str]] = {}
-    makers = [key for key, change in changes.items() if change.action is not Action.DELETE]
-    last: set[str] = set(makers)
+    gone = [key for key, change in changes.items() if change.action is Action.DELETE]
+    makers = changes.keys() - set(gone)
     for key, change in changes.items():
         if change.action is Action.DELETE:
-            waiting[key] = set(last)
-            last.add(key)
+            waiting[key] = {*makers, *(other for other in gone if _rank(other) < _rank(key))}
         else:
             waiting[key] = _nearest(key, changes, graph)
     return waiting
@@ -245,26 +253,40 @@ def _news(key: str, remark: str) -> str:
     return f"  {key}   {remark}" if remark else f"- {key}   deleted"
 
 
-def delete(view: View, record: Project, news: Callable[[str], None]) -> int:
+def delete(view: View, record: Project, news: Callable[[str], None], parallel: int) -> int:
     """Remove everything that the project has made; gives the number of objects removed.
 
-    An image that a container of somebody else uses stays, and is said to.
+    An image that a container of somebody else uses stays, and is said to. Raises ApplyFailed for what can't be removed,
+    when what was begun beside it has ended.
     """
-    view.engine.mend()
+    keys = [key for key in reversed(record.entries) if record.entries[key].kind in TABLE]
+    entries = dict(record.entries)
     journal = Journal(view.root, record)
     removed = 0
-    keys = list(reversed(record.entries))
-    keys.sort(key=lambda key: key.startswith(("image/", "build/")))
     try:
-        for key in keys:
-            entry = record.entries[key]
-            if entry.kind not in TABLE:
-                continue
-            remark = _remove(view, entry)
-            if remark != "-":
-                news(_news(key, remark))
-                removed += not remark
-            journal.forget(key)
+        for rank in range(3):
+            chosen = [key for key in keys if _rank(key) == rank]
+            pool = Pool(
+                min(parallel, len(chosen)) or 1,
+                lambda task: _attempt(task["key"], lambda: _remove(view, entries[task["key"]])),
+            )
+            failure: dict[str, Any] | None = None
+            try:
+                while pool.busy or (chosen and failure is None):
+                    while chosen and pool.free and failure is None:
+                        pool.submit({"key": chosen.pop(0)})
+                    result = pool.next()
+                    if "error" in result:
+                        failure = failure or result
+                        continue
+                    journal.forget(result["key"])
+                    if result["remark"] != "-":
+                        news(_news(result["key"], result["remark"]))
+                        removed += not result["remark"]
+            finally:
+                pool.close()
+            if failure is not None:
+                raise ApplyFailed(f"{failure['key']}: {failure['error']}", hint=failure["hint"])
     finally:
         journal.close()
     record.remove(view.root)

@@ -100,3 +100,11 @@ class Observed:
     objects: dict[str, Found] = field(default_factory=dict)
     inputs: dict[str, dict[str, str]] = field(default_factory=dict)
     """Object -> what its spec names outside itself (`configs.app`, `envFiles[0]`) -> digest of the content."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the specs is to be looked at, and whether what they no longer have is to go."""
+
+    targets: tuple[str, ...] = ()
+    prune: bool = False

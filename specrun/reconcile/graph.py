@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
-from specrun.oci.reference import Reference
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import BuildSpec, ImageSpec, ProcessSpec, PushSpec
+from specrun.oci.reference import canonical
+from specrun.spec import models
 from specrun.spec.references import needs
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource, Specs
 
 
 class DependencyCircle(SpecrunError):
@@ -44,20 +47,10 @@ class Graph:
         return found
 
 
-_CANONICAL: dict[str, str] = {}
-
-
-def canonical(reference: str) -> str:
-    """The one spelling of a reference; many objects share few of them."""
-    if reference not in _CANONICAL:
-        _CANONICAL[reference] = Reference.parse(reference).canonical
-    return _CANONICAL[reference]
-
-
 def image_of(resource: Resource) -> str:
     """The image that an object is made of or sends; "" for none."""
     spec = resource.spec
-    return spec.image if isinstance(spec, (ProcessSpec, PushSpec)) else ""
+    return spec.image if isinstance(spec, (models.ProcessSpec, models.PushSpec)) else ""
 
 
 def graph(specs: Specs) -> Graph:
@@ -65,7 +58,7 @@ def graph(specs: Specs) -> Graph:
     makers = {
         canonical(tag): resource.key
         for resource in specs.resources.values()
-        if isinstance(resource.spec, (ImageSpec, BuildSpec))
+        if isinstance(resource.spec, (models.ImageSpec, models.BuildSpec))
         for tag in resource.spec.tags
     }
     edges = {key: _edges(resource, specs, makers) for key, resource in specs.resources.items()}
@@ -89,7 +82,7 @@ def _edges(resource: Resource, specs: Specs, makers: dict[str, str]) -> dict[str
 def _bases_of(resource: Resource) -> list[str]:
     """The images that a Build takes from, by its Dockerfile."""
     spec = resource.spec
-    if not isinstance(spec, BuildSpec):
+    if not isinstance(spec, models.BuildSpec):
         return []
     text = spec.dockerfileInline
     if text is None:

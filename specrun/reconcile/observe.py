@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specrun.paths import Root
 from specrun.reconcile.changes import Found, Observed
 from specrun.reconcile.kinds import TABLE, kind_of
 from specrun.reconcile.kinds.base import View
 from specrun.reconcile.project import Project
-from specrun.spec.loader import Specs
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Specs
 
 
 def observe(root: Root | None, specs: Specs, record: Project) -> Observed:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specrun.reconcile.changes import Action, Change, Observed, Plan
 from specrun.reconcile.graph import Graph, graph, image_of
 from specrun.reconcile.kinds import check_supported, kind_of
 from specrun.reconcile.kinds.base import Desk
 from specrun.reconcile.project import Project
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import ProcessSpec
+from specrun.spec import models
 from specrun.spec.problems import Problem, SpecProblems
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource, Specs
 
 
 def plan(
@@ -34,7 +38,7 @@ def plan(
     for resource in ordered.order:
         if chosen is not None and resource.key not in chosen:
             continue
-        if isinstance(resource.spec, ProcessSpec):
+        if isinstance(resource.spec, models.ProcessSpec):
             _check_image(desk, resource, problems)
         found, entry = observed.objects.get(resource.key), record.entries.get(resource.key)
         desk.changes[resource.key] = kind_of(resource.kind).diff(desk, resource, found, entry)

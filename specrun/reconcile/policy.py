@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from specrun.oci.reference import Reference
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import ContainerSpec, ProcessSpec, RegistrySpec, SecretSpec
-from specrun.spec.understand import dotted
-from specrun.spec.yamltext import Path
+from specrun.spec import models
+from specrun.spec.problems import dotted
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource, Specs
+    from specrun.spec.yamltext import Path
 
 _SECRET = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "API_KEY", "APIKEY", "PRIVATE_KEY", "CREDENTIAL")
 
@@ -70,8 +72,8 @@ class Finding:
         return f"{place}  {self.resource.key}  {self.message}{waived}  [{self.rule}]"
 
 
-def _processes(resource: Resource) -> ProcessSpec | None:
-    return resource.spec if isinstance(resource.spec, ProcessSpec) else None
+def _processes(resource: Resource) -> models.ProcessSpec | None:
+    return resource.spec if isinstance(resource.spec, models.ProcessSpec) else None
 
 
 def _privileged(resource: Resource) -> Iterator[Breach]:
@@ -90,7 +92,7 @@ def _host_namespaces(resource: Resource) -> Iterator[Breach]:
 
 
 def _limits(resource: Resource) -> Iterator[Breach]:
-    if isinstance(resource.spec, ContainerSpec) and resource.spec.resources.limits.memory is None:
+    if isinstance(resource.spec, models.ContainerSpec) and resource.spec.resources.limits.memory is None:
         yield Breach(("spec",), "has no limit of memory")
 
 
@@ -107,7 +109,7 @@ def _secret_in_env(resource: Resource) -> Iterator[Breach]:
     for name, value in (spec.env if spec else {}).items():
         if value and not name.endswith("_FILE") and any(word in name.upper() for word in _SECRET):
             yield Breach(("spec", "env", name), f"{name} looks like a secret, and the environment is no place for one")
-    if isinstance(resource.spec, SecretSpec) and resource.spec.content is not None:
+    if isinstance(resource.spec, models.SecretSpec) and resource.spec.content is not None:
         yield Breach(("spec", "content"), "the secret stands in the spec itself")
 
 
@@ -116,7 +118,7 @@ def _published(resource: Resource) -> Iterator[Breach]:
     for index, port in enumerate(spec.ports if spec else []):
         if port.hostIP in (None, "0.0.0.0", "::"):  # noqa: S104
             yield Breach(("spec", "ports", index), f"port {port.containerPort} is published on all addresses")
-    registry = resource.spec if isinstance(resource.spec, RegistrySpec) else None
+    registry = resource.spec if isinstance(resource.spec, models.RegistrySpec) else None
     if registry and registry.listen.startswith(("0.0.0.0:", "[::]:")) and not (registry.htpasswd or registry.token):
         yield Breach(("spec", "listen"), "lets everybody in on all addresses")
 

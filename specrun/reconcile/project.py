@@ -74,6 +74,7 @@ class Project:
 
     def remove(self, root: Root) -> None:
         """Forget the project."""
+        discard(settled_path(root, self.name))
         discard(_journal(root, self.name))
         discard(_path(root, self.name))
 
@@ -175,6 +176,16 @@ def exclusive(root: Root, name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(root: Root, name: str) -> Iterator[None]:
+    """The project is ours to change, and what crashed commands left is cleared. Raises Conflict."""
+    from specrun.engine.containers import Engine
+
+    with exclusive(root, name):
+        Engine(root).mend()
+        yield
+
+
 def _user() -> str:
     import pwd
 
@@ -190,6 +201,23 @@ def names(root: Root | None) -> list[str]:
         return []
     found = {name.rsplit(".", 1)[0] for name in os.listdir(root.projects) if name.endswith((".json", ".journal"))}
     return sorted(found)
+
+
+def raw(root: Root, name: str) -> list[bytes]:
+    """The record as it is on the disk: snapshot and journal."""
+    found = []
+    for path in (_path(root, name), _journal(root, name)):
+        try:
+            with open(path, "rb") as file:
+                found.append(file.read())
+        except FileNotFoundError:
+            found.append(b"")
+    return found
+
+
+def settled_path(root: Root, name: str) -> str:
+    """Where it is kept what an empty plan was made of."""
+    return f"{root.projects}/{name}.settled"
 
 
 def _path(root: Root, name: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.reconcile.changes import Action, Change, Plan
-from specrun.reconcile.policy import Finding
+
+if TYPE_CHECKING:
+    from specrun.reconcile.policy import Finding
 
 _COLOURS = {Action.CREATE: "32", Action.UPDATE: "33", Action.REPLACE: "35", Action.DELETE: "31", Action.KEEP: "2"}
 

@@ -15,7 +15,7 @@ from specrun.engine.record import claim_name, release_name
 from specrun.errors import SpecrunError
 from specrun.reconcile.kinds import request
 from specrun.reconcile.project import Entry, token_of
-from specrun.spec.models import ContainerSpec
+from specrun.spec import models
 from specrun_runtime import state
 from specrun_runtime.errors import StartFailed
 
@@ -37,21 +37,21 @@ class RolledBack(SpecrunError):
 def is_wanted(task: Task, old: Container | None) -> bool:
     """Whether the spec says how it is replaced, and there is something to replace."""
     spec = task.resource.spec
-    asked = isinstance(spec, ContainerSpec) and "update" in spec.model_fields_set
+    asked = isinstance(spec, models.ContainerSpec) and "update" in spec.model_fields_set
     return asked and old is not None and old.state.status == state.RUNNING
 
 
 def replace(task: Task, old: Container) -> None:
     """Replace `old`. Raises RolledBack when it is the old one that serves afterwards."""
     spec = task.resource.spec
-    assert isinstance(spec, ContainerSpec)  # noqa: S101 - is_wanted has looked
+    assert isinstance(spec, models.ContainerSpec)  # noqa: S101 - is_wanted has looked
     if spec.update.order == "start-first":
         _start_first(task, old, spec)
     else:
         _stop_first(task, old, spec)
 
 
-def _start_first(task: Task, old: Container, spec: ContainerSpec) -> None:
+def _start_first(task: Task, old: Container, spec: models.ContainerSpec) -> None:
     engine, name = task.view.engine, task.resource.metadata.name
     wanted = request.of(task)
     ports, wanted.network.ports = wanted.network.ports, {}
@@ -66,7 +66,7 @@ def _start_first(task: Task, old: Container, spec: ContainerSpec) -> None:
     engine.remove(old, force=True)
 
 
-def _stop_first(task: Task, old: Container, spec: ContainerSpec) -> None:
+def _stop_first(task: Task, old: Container, spec: models.ContainerSpec) -> None:
     engine, name = task.view.engine, task.resource.metadata.name
     _stop(task.view, old)
     rename(task.view, old, f"{name}{OLD}")
@@ -80,7 +80,7 @@ def _stop_first(task: Task, old: Container, spec: ContainerSpec) -> None:
     engine.remove(old, force=True)
 
 
-def _start(task: Task, wanted: ContainerRequest, spec: ContainerSpec) -> Container | None:
+def _start(task: Task, wanted: ContainerRequest, spec: models.ContainerSpec) -> Container | None:
     """The new container when it is well; None, and nothing left of it, when it is not."""
     engine = task.view.engine
     try:
@@ -109,7 +109,7 @@ def _discard(task: Task, name: str) -> None:
         engine.remove(container, force=True)
 
 
-def _is_well(view: View, identity: str, spec: ContainerSpec) -> bool:
+def _is_well(view: View, identity: str, spec: models.ContainerSpec) -> bool:
     """Healthy, where it has a health check; else still running at the end of the time that it is watched."""
     checked = spec.healthcheck is not None and not spec.healthcheck.disable
     deadline = time.monotonic() + spec.update.monitor

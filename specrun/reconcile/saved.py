@@ -8,13 +8,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.errors import Conflict, SpecrunError
 from specrun.files import write_atomic
 from specrun.reconcile import render
 from specrun.reconcile.diff import differences
-from specrun.reconcile.session import Session
+
+if TYPE_CHECKING:
+    from specrun.reconcile.session import Session
 
 FORMAT = "specrun-plan/1"
 

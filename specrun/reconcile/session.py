@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
 from specrun.paths import Root
 from specrun.reconcile import project
 from specrun.reconcile.apply import Applier
-from specrun.reconcile.changes import Observed, Plan
+from specrun.reconcile.changes import Choice, Observed, Plan
 from specrun.reconcile.graph import Graph, graph
 from specrun.reconcile.kinds import check_supported
 from specrun.reconcile.kinds.base import Output, View
 from specrun.reconcile.observe import observe
 from specrun.reconcile.plan import plan
 from specrun.reconcile.project import Project
-from specrun.spec.loader import Specs
 
-
-@dataclass(frozen=True)
-class Choice:
-    """What of the specs is to be looked at, and whether what they no longer have is to go."""
-
-    targets: tuple[str, ...] = ()
-    prune: bool = False
+if TYPE_CHECKING:
+    from specrun.spec.loader import Specs
 
 
 @dataclass(frozen=True)
@@ -62,16 +55,6 @@ def look(root: Root | None, specs: Specs, choice: Choice = EVERYTHING, *, salt: 
 
 def _known(specs: Specs) -> str:
     return f"targets are {', '.join(list(specs.resources)[:8])}"
-
-
-@contextmanager
-def locked(root: Root, specs: Specs) -> Iterator[None]:
-    """The project is ours to change, and what crashed commands left is cleared. Raises Conflict."""
-    from specrun.engine.containers import Engine
-
-    with project.exclusive(root, specs.project):
-        Engine(root).mend()
-        yield
 
 
 def applier(root: Root, session: Session, output: Output, *, parallel: int, timeout: float) -> Applier:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from specrun.errors import Conflict, SpecrunError
 from specrun.paths import Root
-from specrun.reconcile.changes import Plan
+from specrun.reconcile.changes import Choice, Plan
 from specrun.reconcile.kinds.base import Output
-from specrun.reconcile.session import Choice, applier, locked, look
-from specrun.spec.loader import Specs
+from specrun.reconcile.project import locked
+from specrun.reconcile.session import applier, look
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Specs
 
 LONGEST = 60.0
 """Seconds between two tries of something that does not succeed."""
@@ -79,7 +83,7 @@ def _round(
             patience.calm(key, now)
         return
     try:
-        with locked(root, specs):
+        with locked(root, specs.project):
             session = look(root, specs, choice)
             now = time.monotonic()
             changes = [change for change in session.plan.changes if patience.admits(change.key, now)]

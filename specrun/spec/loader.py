@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from specrun.errors import Place, SpecrunError
+from specrun.errors import Place
 from specrun.oci import digest
-from specrun.paths import is_name
 from specrun.spec import references
 from specrun.spec.models import API_VERSION, Metadata
+from specrun.spec.naming import project_name
 from specrun.spec.problems import Problem, SpecProblems
-from specrun.spec.sources import SUFFIXES, Options, gather
+from specrun.spec.sources import Options, gather
+from specrun.spec.trace import Trace
 from specrun.spec.understand import understand
 from specrun.spec.yamltext import Document, Source
 
@@ -70,6 +71,8 @@ class Specs:
     resources: dict[str, Resource]
     inactive: dict[str, Resource] = field(default_factory=dict)
     """Those whose profiles were not chosen."""
+    trace: Trace | None = None
+    """What they were read from; None for what was not read from files."""
 
 
 def load(paths: list[str], project: str = "", options: Options | None = None) -> Specs:
@@ -78,7 +81,7 @@ def load(paths: list[str], project: str = "", options: Options | None = None) ->
     documents, problems = gather(paths, options)
     if not documents and not problems:
         problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
-    return _specs(documents, problems, project_name(paths, project), options.profiles)
+    return _specs(documents, problems, project_name(paths, project), options.profiles, options.trace)
 
 
 def from_values(values: list[dict[str, Any]], file: str, project: str) -> Specs:
@@ -87,7 +90,13 @@ def from_values(values: list[dict[str, Any]], file: str, project: str) -> Specs:
     return _specs(documents, [], project, frozenset())
 
 
-def _specs(documents: list[Document], problems: list[Problem], project: str, profiles: frozenset[str]) -> Specs:
+def _specs(
+    documents: list[Document],
+    problems: list[Problem],
+    project: str,
+    profiles: frozenset[str],
+    trace: Trace | None = None,
+) -> Specs:
     resources: dict[str, Resource] = {}
     inactive: dict[str, Resource] = {}
     for document in documents:
@@ -105,21 +114,7 @@ def _specs(documents: list[Document], problems: list[Problem], project: str, pro
     references.check(resources, inactive, problems)
     if problems:
         raise SpecProblems(problems)
-    return Specs(project, resources, inactive)
-
-
-def project_name(paths: list[str], chosen: str) -> str:
-    """The name that was chosen, or that of the first file or folder. Raises SpecrunError for no name."""
-    if chosen:
-        if not is_name(chosen):
-            raise SpecrunError(f"{chosen!r} is not the name of a project", hint="letters, digits, '_', '.' and '-'")
-        return chosen
-    first = "stdin" if not paths or paths[0] == "-" else os.path.basename(os.path.abspath(paths[0]))
-    stem = first.rsplit(".", 1)[0] if first.endswith(SUFFIXES) else first
-    cleaned = "".join(char if char.isalnum() and char.isascii() or char in "_.-" else "-" for char in stem).lstrip(
-        "_.-"
-    )
-    return cleaned[:128] or "project"
+    return Specs(project, resources, inactive, trace)
 
 
 __all__ = ["API_VERSION", "Options", "Resource", "Specs", "load"]

@@ -56,3 +56,11 @@ class SpecProblems(SpecrunError):
         """The closing line."""
         count = len(self.problems)
         return f"{count} error{'s' if count != 1 else ''}; nothing was changed."
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """`spec.env.A` or `spec.command[0]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

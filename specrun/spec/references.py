@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from specrun.spec.models import BuildSpec, CheckSpec, ImageSpec, ProcessSpec, PushSpec, RegistrySpec
-from specrun.spec.problems import Problem
-from specrun.spec.understand import dotted
+from specrun.spec.problems import Problem, dotted
 
 if TYPE_CHECKING:
     from specrun.spec.loader import Resource

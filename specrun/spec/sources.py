@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 from specrun.errors import Place, UsageError
 from specrun.spec import dotenv
+from specrun.spec.naming import expand
 from specrun.spec.overlay import merge
 from specrun.spec.problems import Problem, SpecProblems
 from specrun.spec.template import fill
+from specrun.spec.trace import Trace
 from specrun.spec.yamltext import Document, parse, read
-
-SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Options:
     env_files: list[str] = field(default_factory=list)
     profiles: frozenset[str] = frozenset()
     overlays: list[str] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
+    """Gets to know what they are read from."""
 
 
 def variables_of(settings: list[str]) -> dict[str, str]:
@@ -46,6 +48,8 @@ def variables_of(settings: list[str]) -> dict[str, str]:
 def gather(paths: list[str], options: Options) -> tuple[list[Document], list[Problem]]:
     """All documents, overlays laid on, and what is wrong with their text."""
     gatherer = _Gatherer(paths, options)
+    for path in (*paths, *options.overlays):
+        options.trace.listed(path)
     for path in expand(paths):
         gatherer.add(path)
     documents, problems = gatherer.documents, gatherer.problems
@@ -58,17 +62,6 @@ def gather(paths: list[str], options: Options) -> tuple[list[Document], list[Pro
     return documents, problems
 
 
-def expand(paths: list[str]) -> list[str]:
-    """Folders as the files in them, sorted."""
-    files = []
-    for path in paths:
-        if path != "-" and os.path.isdir(path):
-            files += [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(SUFFIXES)]
-        else:
-            files.append(path)
-    return files
-
-
 def variables(paths: list[str], options: Options, problems: list[Problem] | None = None) -> dict[str, str]:
     """The variables that specs are filled in with. What is wrong with a file goes to `problems`, or is raised."""
     found: dict[str, str] = {}
@@ -79,9 +72,13 @@ def variables(paths: list[str], options: Options, problems: list[Problem] | None
         folder = "." if first == "-" else first if os.path.isdir(first) else os.path.dirname(first)
         beside = os.path.join(folder, ".env")
         files = [beside] if os.path.isfile(beside) else []
+        if not files:
+            options.trace.missed(beside)
     for file in files:
         try:
             name, text = read(file)
+            options.trace.read(file, text)
+            options.trace.variables |= "$" in text
             found.update(dotenv.parse(text, {**options.environment, **options.variables}))
         except dotenv.DotenvError as error:
             lines = text.splitlines()
@@ -103,6 +100,7 @@ class _Gatherer:
         self.documents: list[Document] = []
         self.problems: list[Problem] = []
         self.seen: set[str] = set()
+        self.trace = options.trace
         self.variables = variables(paths, options, self.problems)
 
     def add(self, path: str, at: Place | None = None) -> None:
@@ -115,7 +113,10 @@ class _Gatherer:
             self.problems.append(Problem(at, f"there is no {path}", "missing-file", field="include"))
             return
         try:
-            documents = parse(*read(path), lambda text: fill(text, self.variables))
+            name, text = read(path)
+            self.trace.read(path, text)
+            self.trace.variables |= "${" in text
+            documents = parse(name, text, lambda text: fill(text, self.variables))
         except SpecProblems as error:
             self.problems += error.problems
             return
@@ -140,6 +141,7 @@ class _Gatherer:
                 self.problems.append(Problem(place, message, "wrong-type", field="include"))
                 continue
             folder = "" if document.file == "<stdin>" else os.path.dirname(document.file)
+            self.trace.listed(os.path.join(folder, name))
             for path in expand([os.path.join(folder, name)]):
                 self.add(path, place)
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from specrun.spec.models import KINDS, Envelope, Metadata
-from specrun.spec.problems import Problem
+from specrun.spec.problems import Problem, dotted
 from specrun.spec.yamltext import Document, Path
 
 _UNKNOWN = {
@@ -160,14 +160,6 @@ def type_name(value: Any) -> str:
     if isinstance(value, str):
         return f"the text {value[:40]!r}"
     return "a list" if isinstance(value, list) else "a mapping"
-
-
-def dotted(path: Path) -> str:
-    """`spec.env.A` or `spec.command[0]`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def known_fields(model: type[BaseModel], path: Path) -> list[str]:

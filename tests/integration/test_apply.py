@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support import leaks
-from tests.support.host import Host
+from tests.support.host import COMMAND, Host
 
 HELLO = Path(__file__).parents[2] / "specs/workshop/01-hello-world.yaml"
 WHERE = Path(__file__).parents[2] / "specs/workshop/02-where-is-my-container.yaml"
@@ -372,3 +373,70 @@ def test_all_that_differs_is_settled_at_once(host: Host, tmp_path: Path) -> None
     host.ok("apply", spec)
     assert host.run("plan", spec).returncode == 0
     assert host.ok("ps", "--format", "{{.Names}}").split() == ["web"]
+
+
+GIVEN = """apiVersion: specrun/v1
+kind: Config
+metadata: {name: page}
+spec: {file: page.txt}
+---
+apiVersion: specrun/v1
+kind: Container
+metadata: {name: web}
+spec:
+  image: busybox
+  network: none
+  command: [sh, -c, "while :; do sleep 0.1; done"]
+  stopTimeout: 0
+  env: {WHO: "${WHO:-nobody}"}
+  configs: [page]
+  volumes: ["./bound.txt:/bound.txt:ro"]
+"""
+
+
+def test_what_is_settled_is_found_so_without_reading_the_specs_and_any_change_is_seen(
+    host: Host, tmp_path: Path
+) -> None:
+    write(tmp_path, GIVEN)
+    write(tmp_path, "a", "page.txt")
+    write(tmp_path, "a", "bound.txt")
+    folder = str(tmp_path)
+    arguments = ["-X", "importtime", str(COMMAND), "apply", folder]
+
+    def reads_specs() -> bool:
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, env=host.environment, check=True)
+        assert b"nothing to change" in done.stdout
+        return b" pydantic\n" in done.stderr
+
+    def changed(count: int = 1) -> None:
+        done = host.ok("apply", folder)
+        assert f"{count} to change" in done, done
+        assert not reads_specs()
+
+    host.ok("apply", folder)
+    assert not reads_specs()
+    write(tmp_path, "b", "page.txt")
+    changed(2)
+    write(tmp_path, "b", "bound.txt")
+    changed()
+    write(tmp_path, "WHO=me\n", ".env")
+    changed()
+    host.environment["WHO"] = "you"
+    changed()
+    write(tmp_path, job(name="more"), "more.yaml")
+    changed()
+    (tmp_path / "more.yaml").unlink()
+    assert "3 objects are as" in host.ok("apply", folder), "one of them is no longer in the specs"
+    assert "1 delete" in host.ok("apply", "--prune", folder)
+    host.ok("kill", "web")
+    host.ok("wait", "web")
+    changed()
+    host.ok("update", "--pids-limit", "77", "web")
+    changed()
+    write(tmp_path, GIVEN.replace("page.txt}", "page.txt"))
+    assert b"[bad-yaml]" in host.run("apply", folder).stderr
+    write(tmp_path, "# a comment\n" + GIVEN)
+    assert "nothing to change" in host.ok("apply", folder)
+    assert not reads_specs()
+    host.ok("delete", folder)
+    assert os.listdir(host.root / "projects") == []

@@ -10,12 +10,12 @@ from specrun.cli.commands.plan import CHOICE, choice
 from specrun.cli.commands.specs import call_of, command, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Option, Parsed
-from specrun.errors import UsageError
+from specrun.errors import SpecrunError, UsageError
 from specrun.paths import Root
-from specrun.reconcile import render, saved
-from specrun.reconcile.apply import default_parallel
+from specrun.reconcile import project, render, saved, settled
+from specrun.reconcile.changes import Choice
 from specrun.reconcile.kinds.base import Output
-from specrun.reconcile.session import Choice, applier, locked, look
+from specrun.spec.naming import project_name
 
 COMMAND = command(
     "apply",
@@ -55,6 +55,7 @@ def _watch(options: Parsed, context: Context, root: Root, quiet: bool) -> tuple[
     """Mend until a signal comes. A change that is being made is finished first."""
     import signal
 
+    from specrun.reconcile.apply import default_parallel
     from specrun.reconcile.watch import watch
 
     asked = []
@@ -117,19 +118,35 @@ def _apply(
     quiet: bool,
     plan: dict[str, Any] | None,
 ) -> tuple[int, dict[str, Any]]:
-    specs = specs_of(call)
-    news = (lambda text: None) if quiet else (lambda text: context.out(f"{text}\n"))
-    output = Output(None, None, news) if quiet else Output(1, 2, news)
-    with locked(root, specs):
+    name = project_name(call["paths"], call["project"])
+    asked = {**call, "target": list(chosen.targets), "prune": chosen.prune}
+    with project.locked(root, name):
+        if plan is None and not options.wait and (found := settled.recall(root, name, asked)):
+            if not quiet:
+                context.out(render.text(found, colour=render.use_colour(1)))
+            return 0, {**render.document(found), "applied": 0}
+        from specrun.reconcile.apply import default_parallel
+        from specrun.reconcile.session import applier, look
+
+        specs = specs_of(call)
         session = look(root, specs, chosen, salt=plan["salt"] if plan else "")
         if plan is not None:
             saved.require_fresh(plan, session)
         if not quiet:
             context.out(render.text(session.plan, colour=render.use_colour(1)))
-        timeout = 120.0 if options.timeout is None else float(options.timeout)
-        parallel = options.parallel or default_parallel()
-        work = applier(root, session, output, parallel=parallel, timeout=timeout)
+        news = (lambda text: None) if quiet else (lambda text: context.out(f"{text}\n"))
+        work = applier(
+            root,
+            session,
+            Output(None, None, news) if quiet else Output(1, 2, news),
+            parallel=options.parallel or default_parallel(),
+            timeout=120.0 if options.timeout is None else float(options.timeout),
+        )
         count = work.apply(session.plan)
         if options.wait:
             work.wait()
+        try:
+            settled.remember(root, look(root, specs, chosen) if count else session, asked)
+        except SpecrunError:
+            pass  # something has changed already; the next look says what
     return 0, {**render.document(session.plan), "applied": count}

@@ -8,9 +8,8 @@ from specrun.cli.commands.specs import call_of, command, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Parsed
 from specrun.reconcile import project
-from specrun.reconcile.apply import delete
+from specrun.reconcile.apply import default_parallel, delete
 from specrun.reconcile.kinds.base import View
-from specrun.reconcile.session import locked
 
 COMMAND = command("delete", "Remove everything that apply has made of these specs.", ["delete specs/workshop"])
 
@@ -22,11 +21,17 @@ def run(arguments: list[str], context: Context) -> int:
         specs = specs_of(call_of(options))
         root = context.root()
         lines: list[str] = []
-        with locked(root, specs):
+
+        def news(line: str) -> None:
+            lines.append(line)
+            if not quiet:
+                context.out(f"{line}\n")
+
+        with project.locked(root, specs.project):
             record = project.load(root, specs.project)
-            count = delete(View(root, specs, record), record, lines.append)
+            count = delete(View(root, specs, record), record, news, default_parallel())
         if not quiet:
-            context.out("".join(f"{line}\n" for line in lines) + f"{count} deleted.\n")
+            context.out(f"{count} deleted.\n")
         return 0, {"project": specs.project, "deleted": count, "news": lines}
 
     return guarded(COMMAND, arguments, context, action)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
 from specrun.cli.commands.specs import FORMATS, call_of, command, guarded, specs_of
@@ -10,9 +9,7 @@ from specrun.cli.context import Context
 from specrun.cli.options import Option, Parsed
 from specrun.errors import UsageError
 from specrun.paths import peek_root
-from specrun.reconcile import render
-from specrun.reconcile.policy import findings
-from specrun.reconcile.session import Choice, look
+from specrun.reconcile.changes import Choice
 
 CHOICE = [
     Option("--target", "list", "Only this object and what it needs, as container/web", "object"),
@@ -32,6 +29,11 @@ COMMAND = command(
 
 def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 for no change, 2 for changes, 1 for an error."""
+    from datetime import date
+
+    from specrun.reconcile import render
+    from specrun.reconcile.policy import findings
+    from specrun.reconcile.session import look
 
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         if options.out in FORMATS:

@@ -10,7 +10,7 @@ from specrun.cli.context import Context
 from specrun.cli.options import Command, Option
 from specrun.paths import peek_root
 from specrun.reconcile import revisions
-from specrun.spec.loader import project_name
+from specrun.spec.naming import project_name
 
 COMMAND = Command(
     "revisions",

@@ -7,8 +7,9 @@ from specrun.cli.context import Context
 from specrun.cli.options import Command, Option
 from specrun.reconcile import project, render, revisions
 from specrun.reconcile.apply import default_parallel
+from specrun.reconcile.changes import Choice
 from specrun.reconcile.kinds.base import Output
-from specrun.reconcile.session import Choice, applier, locked, look
+from specrun.reconcile.session import applier, look
 
 COMMAND = Command(
     "rollback",
@@ -35,7 +36,7 @@ def run(arguments: list[str], context: Context) -> int:
         session = look(root, specs, everything)
         context.out(render.text(session.plan, colour=render.use_colour(1)))
         return 2 if session.plan.needed else 0
-    with locked(root, specs):
+    with project.locked(root, specs.project):
         session = look(root, specs, everything)
         context.out(render.text(session.plan, colour=render.use_colour(1)))
         output = Output(1, 2, lambda text: context.out(f"{text}\n"))

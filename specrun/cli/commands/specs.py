@@ -9,9 +9,11 @@ from typing import Any
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
-from specrun.spec.loader import Specs, load
 from specrun.spec.problems import SpecProblems
-from specrun.spec.sources import Options, variables_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from specrun.spec.loader import Specs
 
 OPTIONS = [
     Option("--output", "value", "text, json, or sarif for errors and rules"),
@@ -43,6 +45,9 @@ def call_of(options: Parsed) -> dict[str, Any]:
 
 def specs_of(call: dict[str, Any]) -> Specs:
     """The specs that a command line, or a saved plan, names."""
+    from specrun.spec.loader import load
+    from specrun.spec.sources import Options, variables_of
+
     options = Options(
         variables_of(call["set"]),
         env_files=call["env_file"],

@@ -8,11 +8,13 @@ below. A kind that is not named is refused by name when specs are validated, and
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from specrun.reconcile.kinds.base import Kind
-from specrun.spec.loader import Specs
-from specrun.spec.problems import Problem, SpecProblems
-from specrun.spec.understand import dotted
+from specrun.spec.problems import Problem, SpecProblems, dotted
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Specs
 
 TABLE = {
     "Image": "image:Images",

@@ -11,20 +11,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
+from specrun.oci.reference import canonical
 from specrun.reconcile.changes import Action, Change, Found, FoundImage, Observed
 from specrun.reconcile.diff import Difference, differences
-from specrun.reconcile.graph import Graph, canonical
 from specrun.reconcile.project import Entry, Project, token_of
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.yamltext import Path
 
 if TYPE_CHECKING:
     from specrun.engine.container import Container
     from specrun.engine.containers import Engine
     from specrun.paths import Root
     from specrun.reconcile.facts import Kernel
+    from specrun.reconcile.graph import Graph
+    from specrun.spec.loader import Resource, Specs
+    from specrun.spec.yamltext import Path
 
 
 class Kind(Protocol):
@@ -59,6 +60,11 @@ class View:
     root: Root
     specs: Specs
     record: Project
+
+    @classmethod
+    def of_record(cls, root: Root, record: Project) -> Self:
+        """For those who only observe what the record knows: there are no specs."""
+        return cls(root, cast("Specs", None), record)
 
     @cached_property
     def engine(self) -> Engine:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
+from specrun.oci.reference import canonical
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.graph import canonical
 from specrun.reconcile.kinds.base import Desk, Task, View, input_differences, placed, spec_differences
 from specrun.reconcile.kinds.files import content_of
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.models import BuildSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 
-def _spec(resource: Resource) -> BuildSpec:
-    assert isinstance(resource.spec, BuildSpec)  # noqa: S101 - the table says so
+def _spec(resource: Resource) -> models.BuildSpec:
+    assert isinstance(resource.spec, models.BuildSpec)  # noqa: S101 - the table says so
     return resource.spec
 
 

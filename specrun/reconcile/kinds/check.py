@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specrun.reconcile.changes import Action, Change, Found
 from specrun.reconcile.kinds.base import Desk, Task, View
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.yamltext import Path
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 
 class Checks:

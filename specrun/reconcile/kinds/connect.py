@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 from specrun.engine import connecting, networking
@@ -11,7 +10,7 @@ from specrun.network import bridges, joining, rules
 from specrun.network.networks import NetworkStore
 from specrun.reconcile.changes import Fact
 from specrun.reconcile.kinds import request
-from specrun.spec.models import ProcessSpec
+from specrun.spec import models
 from specrun_runtime import attachment
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def settle(task: Task, container: Container) -> None:
     """Make networks, ports and rules as the spec says, where the change is about them."""
     changed = {one.dotted.split(".")[0].split("[")[0] for one in task.change.differences}
     spec = task.resource.spec
-    if not isinstance(spec, ProcessSpec):
+    if not isinstance(spec, models.ProcessSpec):
         return
     if "networks" in changed:
         _networks(task, container, spec)
@@ -37,7 +36,7 @@ def settle(task: Task, container: Container) -> None:
         connecting.publish(task.view.engine, container, wanted)
 
 
-def _networks(task: Task, container: Container, spec: ProcessSpec) -> None:
+def _networks(task: Task, container: Container, spec: models.ProcessSpec) -> None:
     engine = task.view.engine
     have = {wish["network"]: wish for wish in networking.load_wishes(container.directory)}
     want = {wish["network"]: wish for wish in networking.wishes_of(request.network_of(spec))}
@@ -114,6 +113,8 @@ def rules_are_ours(view: View) -> bool:
 def _elements(view: View) -> set[str]:
     """The members of maps that publish the root's ports, as the kernel has them."""
     if "elements" not in view.seen:
+        import subprocess
+
         command = ["nft", "-j", "list", "table", "inet", rules.table(view.root)]
         done = subprocess.run(command, capture_output=True, check=False)
         view.seen["elements"] = set(_parsed(json.loads(done.stdout))) if done.returncode == 0 else set()

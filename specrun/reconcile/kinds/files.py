@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
 from specrun.files import discard, write_atomic
@@ -15,9 +16,11 @@ from specrun.paths import Root
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, input_differences, placed, spec_differences
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.models import ConfigSpec, SecretSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 MAX_BYTES = 1 << 20
 """Of one secret or config."""
@@ -26,7 +29,7 @@ MAX_BYTES = 1 << 20
 def content_of(resource: Resource) -> bytes:
     """What the spec says that the file holds. Raises SpecrunError at the place of the field."""
     spec = resource.spec
-    if not isinstance(spec, (SecretSpec, ConfigSpec)):
+    if not isinstance(spec, (models.SecretSpec, models.ConfigSpec)):
         raise TypeError(resource.kind)
     if spec.content is not None:
         return spec.content.encode()
@@ -89,7 +92,7 @@ class _Files:
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """The stored content, read and digested again."""
         digest = entry.inputs.get("content", "") if entry else ""
-        path = stored(view.root, view.specs.project, self.kind, name, digest)
+        path = stored(view.root, view.record.name, self.kind, name, digest)
         if not digest:
             return None
         try:

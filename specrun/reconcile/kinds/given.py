@@ -61,7 +61,7 @@ def rewrite(view: View, resource: Resource, spec: ProcessSpec, token: str) -> No
 
 def facts(view: View, entry: Entry) -> dict[str, Fact]:
     """The digests of the copies, as they are now."""
-    folder = f"{_folder(view.root, view.specs.project, entry.name)}/{entry.token}"
+    folder = f"{_folder(view.root, view.record.name, entry.name)}/{entry.token}"
     found = {}
     try:
         names = sorted(os.listdir(folder))

@@ -6,24 +6,25 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.errors import SpecrunError
-from specrun.oci.reference import Reference
+from specrun.oci.reference import Reference, canonical
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.graph import canonical
 from specrun.reconcile.kinds.base import Desk, Task, View
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.models import ImageSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
 from specrun.store.archives import load
 from specrun.store.assemble import assemble_image, assemble_known, fingerprint, known_fingerprint
 from specrun.store.images import Image, ImageStore, architecture
 
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
-def _spec(resource: Resource) -> ImageSpec:
-    assert isinstance(resource.spec, ImageSpec)  # noqa: S101 - the table says so
+
+def _spec(resource: Resource) -> models.ImageSpec:
+    assert isinstance(resource.spec, models.ImageSpec)  # noqa: S101 - the table says so
     return resource.spec
 
 
@@ -101,7 +102,7 @@ class Images:
         return remark or ("" if removed else "-")
 
 
-def _origin(spec: ImageSpec) -> str:
+def _origin(spec: models.ImageSpec) -> str:
     """Where it comes from, in a few words."""
     if spec.pull:
         return f"pulled from {spec.pull.reference}"
@@ -113,7 +114,7 @@ def _origin(spec: ImageSpec) -> str:
     return f"from {count} package{'s' if count != 1 else ''}"
 
 
-def _mark(spec: ImageSpec, inputs: dict[str, str]) -> str:
+def _mark(spec: models.ImageSpec, inputs: dict[str, str]) -> str:
     """What an image that answers this spec carries: the fingerprint of all that it is made of."""
     if spec.packages and spec.packages.recipe:
         return known_fingerprint(spec.packages.recipe, spec.packages.suite, image_config(spec))
@@ -149,7 +150,7 @@ def _chunks(resource: Resource, field: str) -> Iterator[bytes]:
             yield data
 
 
-def _pulled_inputs(view: View, resource: Resource, spec: ImageSpec) -> dict[str, str]:
+def _pulled_inputs(view: View, resource: Resource, spec: models.ImageSpec) -> dict[str, str]:
     """With the policy Always, the digest that the tag has at the registry now, or had when it answered last."""
     from specrun.registry.pull import digest_of
 
@@ -164,7 +165,7 @@ def _pulled_inputs(view: View, resource: Resource, spec: ImageSpec) -> dict[str,
     return {"pull": view.digests[resource.key]}
 
 
-def _pull(task: Task, spec: ImageSpec) -> Image:
+def _pull(task: Task, spec: models.ImageSpec) -> Image:
     from specrun.registry.pull import pull
 
     if spec.pull is None:
@@ -173,7 +174,7 @@ def _pull(task: Task, spec: ImageSpec) -> Image:
     return pull(task.view.root, reference, platform=spec.pull.platform or "").image
 
 
-def _make(task: Task, spec: ImageSpec) -> Image:
+def _make(task: Task, spec: models.ImageSpec) -> Image:
     if spec.pull:
         return _pull(task, spec)
     if spec.load:
@@ -204,7 +205,7 @@ def _load(task: Task, name: str) -> Image:
     return fitting[0]
 
 
-def _import(task: Task, spec: ImageSpec) -> Image:
+def _import(task: Task, spec: models.ImageSpec) -> Image:
     """The image with one layer, a root file system."""
     from specrun.engine.commit import import_archive
 
@@ -215,7 +216,7 @@ def _import(task: Task, spec: ImageSpec) -> Image:
     )
 
 
-def image_config(spec: ImageSpec) -> dict[str, Any]:
+def image_config(spec: models.ImageSpec) -> dict[str, Any]:
     """`config` of the OCI image configuration, of what the spec says."""
     config = spec.config
     fields = {

@@ -9,13 +9,13 @@ from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds import connect
 from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, placed, spec_differences
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.models import NetworkSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
 from specrun_runtime.netlink import Netlink
 
 if TYPE_CHECKING:
     from specrun.network.networks import Network
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 MTU = "com.docker.network.driver.mtu"
 
@@ -95,8 +95,8 @@ class Networks:
         return ""
 
 
-def _spec(resource: Resource) -> NetworkSpec:
-    assert isinstance(resource.spec, NetworkSpec)  # noqa: S101 - the table says so
+def _spec(resource: Resource) -> models.NetworkSpec:
+    assert isinstance(resource.spec, models.NetworkSpec)  # noqa: S101 - the table says so
     return resource.spec
 
 

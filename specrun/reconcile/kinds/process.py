@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.engine import control, policies
 from specrun.engine.container import Container, ContainerNotFound
@@ -27,10 +27,12 @@ from specrun.reconcile.kinds.base import (
 )
 from specrun.reconcile.kinds.files import digest_of, read_file
 from specrun.reconcile.project import Entry, token_of
-from specrun.spec.loader import Resource
-from specrun.spec.models import ContainerSpec, ProcessSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
 from specrun_runtime import state
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 
 class JobFailed(SpecrunError):
@@ -51,9 +53,9 @@ IN_PLACE = (*RENEWED, "ports", "networks", "onUnhealthy", "update", "reload", "d
 """These, those of the kernel's networks, and those that only say what is to be done later."""
 
 
-def spec_of(resource: Resource) -> ProcessSpec:
+def spec_of(resource: Resource) -> models.ProcessSpec:
     """The spec of a Container or Job."""
-    assert isinstance(resource.spec, ProcessSpec)  # noqa: S101 - the table says so
+    assert isinstance(resource.spec, models.ProcessSpec)  # noqa: S101 - the table says so
     return resource.spec
 
 
@@ -161,7 +163,11 @@ class _Processes:
         if not changed:
             return None
         spec = resource.spec
-        if isinstance(spec, ContainerSpec) and spec.reload and not any(one.dotted.startswith("env") for one in changed):
+        if (
+            isinstance(spec, models.ContainerSpec)
+            and spec.reload
+            and not any(one.dotted.startswith("env") for one in changed)
+        ):
             return placed(Action.UPDATE, resource, f"reload by {spec.reload.signal}: changed content", changed)
         return placed(Action.REPLACE, resource, f"content of {_names(changed)} has changed", changed)
 
@@ -181,7 +187,11 @@ class _Processes:
     def _by_health(self, resource: Resource, found: Found) -> Change | None:
         """What onUnhealthy asks for."""
         spec = resource.spec
-        if not isinstance(spec, ContainerSpec) or not spec.onUnhealthy or found.detail.get("health") != "unhealthy":
+        if (
+            not isinstance(spec, models.ContainerSpec)
+            or not spec.onUnhealthy
+            or found.detail.get("health") != "unhealthy"
+        ):
             return None
         if found.state != state.RUNNING:
             stopped = spec.onUnhealthy == "stop"
@@ -283,7 +293,7 @@ class Containers(_Processes):
     def _renew(self, task: Task, container: Container) -> None:
         """New content of its files, in place, and the signal that makes it read them."""
         spec = task.resource.spec
-        assert isinstance(spec, ContainerSpec)  # noqa: S101 - the table says so
+        assert isinstance(spec, models.ContainerSpec)  # noqa: S101 - the table says so
         changed = task.change.differences
         if any(one.dotted.startswith(("secrets.", "configs.")) for one in changed):
             given.rewrite(task.view, task.resource, spec, task.entry.token)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View
 from specrun.reconcile.kinds.registry import address_of
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource, Specs
-from specrun.spec.models import PushSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
 from specrun.store.images import ImageNotFound
 
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource, Specs
+    from specrun.spec.yamltext import Path
 
-def _spec(resource: Resource) -> PushSpec:
-    assert isinstance(resource.spec, PushSpec)  # noqa: S101 - the table says so
+
+def _spec(resource: Resource) -> models.PushSpec:
+    assert isinstance(resource.spec, models.PushSpec)  # noqa: S101 - the table says so
     return resource.spec
 
 

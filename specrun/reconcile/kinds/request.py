@@ -12,20 +12,19 @@ from specrun.engine.networking import NetworkRequest
 from specrun.engine.policies import Health, parse_restart, restart_text
 from specrun.engine.request import ContainerRequest
 from specrun.engine.resources import Resources
-from specrun.engine.security import SecurityRequest
+from specrun.engine.security import PIDS_LIMIT, SecurityRequest
 from specrun.network.joining import Wish
 from specrun.network.ports import parse_publish
 from specrun.reconcile.kinds import given
 from specrun.reconcile.kinds.files import read_file
 from specrun.reconcile.project import TOKEN
-from specrun.spec import dotenv
-from specrun.spec.models import ContainerSpec, ProcessSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import dotenv, models
 
 if TYPE_CHECKING:
     from specrun.reconcile.kinds.base import Task
     from specrun.spec.loader import Resource
     from specrun.spec.models.process import Attachment, Mount
+    from specrun.spec.yamltext import Path
 
 OURS = frozenset(
     "image command entrypoint env envFiles dependsOn onUnhealthy update reload timeout network secrets configs".split()
@@ -77,7 +76,7 @@ SLOTS: dict[str, str] = {
 """Field -> the engine's name of it."""
 
 
-def unsupported(spec: ProcessSpec) -> list[Path]:
+def unsupported(spec: models.ProcessSpec) -> list[Path]:
     """The fields of this spec that the engine can't be asked for."""
     known = frozenset(ContainerRequest.__slots__)
     found: list[Path] = []
@@ -102,7 +101,7 @@ def of(task: Task) -> ContainerRequest:
     """The request for the object's container; writes the files that it is given."""
     request = without_files(task)
     spec = task.resource.spec
-    assert isinstance(spec, ProcessSpec)  # noqa: S101 - the table says so
+    assert isinstance(spec, models.ProcessSpec)  # noqa: S101 - the table says so
     request.mounts += given.mounts(task.view, task.resource, spec, task.entry.token)
     return request
 
@@ -111,7 +110,7 @@ def without_files(task: Task) -> ContainerRequest:
     """The request but for its secrets and configs, for a container that has them."""
     resource = task.resource
     spec = resource.spec
-    assert isinstance(spec, ProcessSpec)  # noqa: S101 - the table says so
+    assert isinstance(spec, models.ProcessSpec)  # noqa: S101 - the table says so
     return ContainerRequest(
         spec.image,
         name=resource.metadata.name,
@@ -141,9 +140,9 @@ def without_files(task: Task) -> ContainerRequest:
     )
 
 
-def _keeping(spec: ProcessSpec) -> dict[str, Any]:
+def _keeping(spec: models.ProcessSpec) -> dict[str, Any]:
     """How a container is kept running, and found well."""
-    if not isinstance(spec, ContainerSpec):
+    if not isinstance(spec, models.ContainerSpec):
         return {}
     found: dict[str, Any] = {"restart": spec.restart or ""}
     if check := spec.healthcheck:
@@ -159,12 +158,12 @@ def _keeping(spec: ProcessSpec) -> dict[str, Any]:
     return found
 
 
-def _log_options(spec: ProcessSpec) -> dict[str, str]:
+def _log_options(spec: models.ProcessSpec) -> dict[str, str]:
     values = {"max-size": spec.logging.maxSize, "max-file": spec.logging.maxFile}
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def resources_of(spec: ProcessSpec) -> Resources:
+def resources_of(spec: models.ProcessSpec) -> Resources:
     """Its limits, as the engine takes them."""
     limits = spec.resources.limits
     return Resources(
@@ -183,7 +182,7 @@ def resources_of(spec: ProcessSpec) -> Resources:
     )
 
 
-def security_of(resource: Resource, spec: ProcessSpec) -> SecurityRequest:
+def security_of(resource: Resource, spec: models.ProcessSpec) -> SecurityRequest:
     """What it may do, in the words of Docker's options."""
     security = spec.security
     options = list(security.options)
@@ -205,7 +204,7 @@ def security_of(resource: Resource, spec: ProcessSpec) -> SecurityRequest:
     )
 
 
-def network_of(spec: ProcessSpec) -> NetworkRequest:
+def network_of(spec: models.ProcessSpec) -> NetworkRequest:
     """The networks that it joins, and what it publishes there."""
     first = spec.networks[0] if spec.networks else None
     return NetworkRequest(
@@ -235,7 +234,7 @@ def wish_of(attachment: Attachment) -> Wish:
     )
 
 
-def ports_of(spec: ProcessSpec) -> dict[str, list[dict[str, str]]]:
+def ports_of(spec: models.ProcessSpec) -> dict[str, list[dict[str, str]]]:
     """`port/protocol` -> where it is published, as HostConfig.PortBindings."""
     found: dict[str, list[dict[str, str]]] = {}
     for port in spec.ports:
@@ -247,7 +246,7 @@ def ports_of(spec: ProcessSpec) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def _env_files(resource: Resource, spec: ProcessSpec) -> dict[str, str]:
+def _env_files(resource: Resource, spec: models.ProcessSpec) -> dict[str, str]:
     found: dict[str, str] = {}
     for index, name in enumerate(spec.envFiles):
         data = read_file(resource, name, "envFiles", index)
@@ -271,19 +270,21 @@ def _mount(resource: Resource, mount: Mount) -> MountRequest:
     )
 
 
-def wanted_facts(spec: ProcessSpec) -> dict[str, Any]:
-    """What the kernel should say of the fields that the spec decides alone."""
+def wanted_facts(spec: models.ProcessSpec) -> dict[str, Any]:
+    """What the kernel should say of the fields that the spec decides alone; None for no limit."""
     limits = spec.resources.limits
-    wanted = {
-        "resources.limits.memory": limits.memory,
-        "resources.limits.cpus": limits.cpus,
-        "resources.limits.pids": limits.pids,
-        "resources.reservations.memory": spec.resources.reservations.memory,
+    wanted: dict[str, Any] = {
         "resources.cpuShares": spec.resources.cpuShares,
         "resources.cpuset": spec.resources.cpuset,
         "oomScoreAdj": spec.oomScoreAdj,
         **{f"ulimits.{name}": [limit.soft, limit.hard] for name, limit in spec.ulimits.items()},
     }
-    if isinstance(spec, ContainerSpec):
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    wanted["resources.limits.memory"] = limits.memory
+    wanted["resources.limits.cpus"] = limits.cpus
+    wanted["resources.reservations.memory"] = spec.resources.reservations.memory
+    if limits.pids or not any(option.startswith("specrun.") for option in spec.security.options):
+        wanted["resources.limits.pids"] = limits.pids or PIDS_LIMIT
+    if isinstance(spec, models.ContainerSpec):
         wanted["restart"] = restart_text(parse_restart(spec.restart or ""))
-    return {name: value for name, value in wanted.items() if value is not None}
+    return wanted

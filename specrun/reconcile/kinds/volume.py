@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from specrun.engine.volumes import VolumeNotFound, VolumeStore
 from specrun.errors import Conflict
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, placed, spec_differences
 from specrun.reconcile.project import Entry
-from specrun.spec.loader import Resource
-from specrun.spec.models import VolumeSpec
-from specrun.spec.yamltext import Path
+from specrun.spec import models
+
+if TYPE_CHECKING:
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 
 class Volumes:
@@ -74,6 +78,6 @@ class Volumes:
         return ""
 
 
-def _spec(resource: Resource) -> VolumeSpec:
-    assert isinstance(resource.spec, VolumeSpec)  # noqa: S101 - the table says so
+def _spec(resource: Resource) -> models.VolumeSpec:
+    assert isinstance(resource.spec, models.VolumeSpec)  # noqa: S101 - the table says so
     return resource.spec

@@ -6,8 +6,7 @@ from typing import Any
 
 from specrun.spec.loader import Resource, Specs
 from specrun.spec.models import ProcessSpec
-from specrun.spec.problems import Problem, SpecProblems
-from specrun.spec.understand import dotted
+from specrun.spec.problems import Problem, SpecProblems, dotted
 from specrun.spec.yamltext import Path
 
 Values = dict[str, Any]
