@@ -50,11 +50,11 @@ def _networks(task: Task, container: Container, spec: models.ProcessSpec) -> Non
 
 def facts(view: View, container: Container) -> tuple[dict[str, Fact], dict[str, Any]]:
     """Links, addresses, the way out, and the rules of published ports; and what they should be."""
-    from specrun.network import observation
-
     held = attachment.load(container.directory)
     if held is None or not held["endpoints"]:
         return {}, {}
+    from specrun.network import observation
+
     found: dict[str, Fact] = {}
     made: dict[str, Any] = {}
 
