@@ -93,6 +93,7 @@ class _Features:
         if world is None:
             return
         world.section = feature.name
+        world.source = Path(feature.filename).parent
         if "internet" in _tags(feature, scenario):
             world.engine.connect()
         request.node.stash[_RESULT] = {

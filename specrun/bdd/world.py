@@ -62,6 +62,8 @@ class World:
         self.background: list[Background] = []
         self.section = ""
         """The name of the feature."""
+        self.source: Path | None = None
+        """The folder that the feature is in."""
         self.began = 0.0
         """When the step that runs now began (time.monotonic)."""
         self.watched: set[str] = set()

@@ -6,23 +6,14 @@ it has to follow the code.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-import specrun
-import specrun_runtime
 from specrun.bdd.bases import Bases
 from specrun.bdd.sentences import find
-from specrun.bdd.workshop import features
-
-PACKAGES = [Path(package.__path__[0]) for package in (specrun, specrun_runtime)]
+from tests.support.mutants import copy_of, replace_once, run_features
 
 
 class Mutation(NamedTuple):
@@ -184,37 +175,15 @@ MUTATIONS = [
 ]
 
 
-def copy_of(folder: Path) -> Path:
-    """The packages, as they are, in a folder of their own."""
-    for package in PACKAGES:
-        shutil.copytree(package, folder / package.name, copy_function=shutil.copy2)
-    return folder
-
-
-def mutate(folder: Path, mutation: Mutation) -> None:
-    file = folder / mutation.file
-    text = file.read_text(encoding="utf-8")
-    found = text.count(mutation.before)
-    assert found == 1, f"{mutation.name}: {mutation.file} has {mutation.before!r} {found} times, expected once"
-    file.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
+def mutate(code: Path, mutation: Mutation) -> None:
+    replace_once(code / mutation.file, mutation.before, mutation.after)
 
 
 def run(code: Path, folder: Path, bases: Bases, scenarios: list[Mutation]) -> tuple[int, list[dict[str, Any]], str]:
-    """Run the scenarios with the packages in `code`; gives the exit status, what was recorded and what was said."""
-    results = folder / "results.json"
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "-o", "addopts="]
-    words += ["--rootdir", str(features()), "--basetemp", str(folder / "pytest"), "--results", str(results)]
-    names = {(one.feature, one.scenario) for one in scenarios}
-    for feature in sorted({feature for feature, _ in names}):
-        (file,) = features().glob(f"{feature}*.feature")
-        words.append(str(file))
-    words += ["-k", " or ".join(f"({feature} and test_{scenario})" for feature, scenario in sorted(names))]
-    words += ["-p", "pytest_bdd.plugin", "-p", "specrun.bdd.plugin"]
-    environment = {**os.environ, "PYTHONPATH": str(code), "SPECRUN_BASES": str(bases.folder)}
-    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the other plugins take most of the time of a start
-    done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    found = json.loads(results.read_text())["runs"][0]["scenarios"] if results.exists() else []
-    return done.returncode, found, done.stdout + done.stderr
+    """Run the scenarios with the packages in `code`."""
+    names = sorted({(one.feature, one.scenario) for one in scenarios})
+    chosen = " or ".join(f"({feature} and test_{scenario})" for feature, scenario in names)
+    return run_features(code, folder, bases, [feature for feature, _ in names], chosen)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)

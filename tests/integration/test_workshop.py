@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from specrun.bdd.bases import Bases
 from tests.support.host import Host
+from tests.support.mutants import copy_of, replace_once, run_features
 
 
 def test_a_section_is_shown_checked_and_begun_anew(host: Host) -> None:
@@ -23,3 +27,15 @@ def test_a_section_that_there_is_not(host: Host) -> None:
     done = host.run("workshop", "check", "99")
     assert done.returncode == 1 and b"there is no section 99" in done.stderr
     assert host.run("workshop", "chek", "1").returncode == 125
+
+
+def test_a_command_that_the_text_has_otherwise_fails_its_scenario_alone(tmp_path: Path, bases: Bases) -> None:
+    code = copy_of(tmp_path / "code")
+    text = code / "specrun" / "workshop" / "workshop.md"
+    replace_once(text, "$ docker run --rm -e HELLO=world busybox env", "$ docker run --rm -e HELLO=you busybox env")
+    status, scenarios, said = run_features(code, tmp_path, bases, ["03", "04"])
+    assert status == 1, said
+    verdicts = {one["scenario"]: one["status"] for one in scenarios}
+    assert len(verdicts) > 6
+    assert [name for name, verdict in verdicts.items() if verdict != "passed"] == ["A variable more"]
+    assert "$ docker run --rm -e HELLO=you busybox env" in said  # what the section says now

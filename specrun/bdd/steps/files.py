@@ -21,6 +21,14 @@ def _(world: World, name: str, docstring: str) -> None:
     _write(world, name, docstring, 0o755)
 
 
+@given("the files beside this feature")
+def _(world: World) -> None:
+    """Copies all that is in the feature's folder, but for reports, hidden files and other features."""
+    expect(world.source, "the feature is in no folder")
+    ignored = shutil.ignore_patterns(".*", "*.feature", "reports", "__pycache__")
+    shutil.copytree(str(world.source), world.folder, ignore=ignored, symlinks=True, dirs_exist_ok=True)
+
+
 @given("Python on the host")
 def _(world: World) -> None:
     """The command `python`, which not every distribution has by this name."""
