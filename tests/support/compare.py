@@ -1,6 +1,6 @@
 """The workshop's features on several engines, and the tests that compare with Docker: `./dev compare`, `./dev report`.
 
-All of it runs at once: one Docker for the features, in a network of its own, one for the comparisons, and podman, which
+All of it runs at once: Docker for the features and for the comparisons, each in a network of its own, and podman, which
 has storage and networks of its own (specrun.bdd.podman).
 """
 
@@ -22,6 +22,12 @@ from tests.support.private_docker import private_docker  # noqa: E402
 
 PYTEST = [sys.executable, "-m", "pytest", "-q"]
 ON_DOCKER = [sys.executable, __file__, "--on-docker"]
+SCRIPTS = "tests/oracle/test_scripts.py"
+COMPARISONS = {
+    "the same scripts on Docker and on specrun": [SCRIPTS],
+    "what else Docker, podman and others do, and what we do": ["tests", "--ignore", SCRIPTS],
+}
+"""Name -> pytest's arguments. Each has a Docker of its own."""
 WORKERS = {"specrun": "2", "docker": "0", "podman": "2"}
 """Engine -> how many scenarios at once. All of them are on one Docker, one after the other."""
 
@@ -57,24 +63,29 @@ def run(engines: list[str], folder: Path, arguments: list[str], oracle: bool) ->
         environment = {**os.environ, "SPECRUN_BASES": bases}
         parts = []
         for engine in engines:
-            words = PYTEST
-            if engine == "docker":
-                network = Network()
-                stack.callback(network.close)
-                network.connect()
-                words = [*network.prefix, *ON_DOCKER]
+            words = [*_apart(stack), *ON_DOCKER] if engine == "docker" else PYTEST
             results = _results(folder, engine)
             results.unlink(missing_ok=True)
             words = [*words, "features", "--engine", engine, "-n", WORKERS[engine], "--results", str(results)]
             parts.append(Part(f"features on {engine}", [*words, "--tb=no", "--no-summary", *arguments], environment))
-        if oracle:
-            words = [*ON_DOCKER, "-m", "oracle", *arguments]
-            parts.append(Part("what Docker does, and what we do", words, environment))
+        for name, chosen in COMPARISONS.items() if oracle else ():
+            apart = _apart(stack) if SCRIPTS in chosen[:1] else []
+            words = [*apart, *ON_DOCKER, "-m", "oracle", *chosen, *arguments]
+            parts.append(Part(name, words, environment))
         statuses = {part.name: part.wait() for part in parts}
     judged = _report(engines, folder) if all(_results(folder, engine).exists() for engine in engines) else 1
     # What failed among the features is the report's to judge: some of it is waived.
-    rest = [status for name, status in statuses.items() if not (name.startswith("features") and status in (0, 1))]
+    fine = {True: (0, 1), False: (0, 5)}  # 5: none of them was chosen
+    rest = [status for name, status in statuses.items() if status not in fine[name.startswith("features")]]
     return max([judged, *rest])
+
+
+def _apart(stack: ExitStack) -> list[str]:
+    """What to put before a command that is to have a network of its own, with a way out."""
+    network = Network()
+    stack.callback(network.close)
+    network.connect()
+    return network.prefix
 
 
 def _results(folder: Path, engine: str) -> Path:
