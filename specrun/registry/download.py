@@ -74,6 +74,8 @@ class Download:
         """How many times it began anew."""
         self._done = False
         self._failure: BaseException | None = None
+        self.doubtful = len(places) + len(blob.urls) > 1
+        """Whether what comes may turn out to be void: it is of an earlier attempt, or somebody else can be asked."""
 
     def is_there(self) -> bool:
         """Whether the store has it."""
@@ -165,6 +167,7 @@ class Download:
     def _hash_what_is_left(self) -> None:
         """Of an earlier attempt; more than there can be is thrown away."""
         with open(self._path, "r+b", buffering=0) as file:
+            self.doubtful = self.doubtful or os.fstat(file.fileno()).st_size > 0
             if os.fstat(file.fileno()).st_size > self.blob.size:
                 file.truncate(0)
             while data := file.read(1 << 20):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
-from specrun.registry.download import Blob, Cancelled, Download, Restarted
+from specrun.registry.download import Blob, Download, Restarted
 from specrun.registry.hosts import mirrors
 from specrun.registry.protocol import (
     DOCKER_LIST,
@@ -257,17 +257,17 @@ class _Fetch:
                 raise
 
     def _unpack(self, download: Download, diff_id: str) -> None:
-        """While it comes, or, when that was begun anew, afterwards."""
+        """While it comes, or afterwards, when what came first was void."""
         there = download.is_there()
         if content_size(self.root, diff_id) < 0:
             try:
                 unpack_stream(self.root, download.chunks(), diff_id)
-            except Restarted:
-                download.wait()
+            except (SpecrunError, Restarted) as error:
+                if not download.doubtful and not isinstance(error, Restarted):
+                    download.blame(error)
+                    raise
+                download.wait()  # it may have begun anew, or elsewhere: only now it is proven
                 unpack_stream(self.root, self.store.blobs.chunks(download.blob.digest), diff_id)
-            except (SpecrunError, Cancelled) as error:
-                download.blame(error)
-                raise
         download.wait()
         self.news(download.short, "Already exists" if there else "Pull complete", 0, 0)
 
