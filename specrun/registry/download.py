@@ -62,9 +62,7 @@ class Download:
         self._places = places
         self._name = name
         self._news = news
-        folder = f"{root.path}/pulls"
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        self._path = f"{folder}/{blob.digest.partition(':')[2]}"
+        self._path = f"{root.path}/pulls/{blob.digest.partition(':')[2]}"
         self._state = hashlib.sha256(usedforsecurity=False)
         self._have = 0
         self._changed = threading.Condition()

@@ -15,6 +15,7 @@ from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
 from specrun.registry.download import Blob, Download, Restarted
 from specrun.registry.hosts import mirrors
+from specrun.registry.leftovers import forget_old
 from specrun.registry.protocol import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -219,6 +220,7 @@ class _Fetch:
     """The blobs of one image, into the store."""
 
     def __init__(self, root: Root, store: ImageStore, places: list[Source], reference: Reference, news: News) -> None:
+        forget_old(f"{root.path}/pulls")
         self.root = root
         self.store = store
         self.places = places

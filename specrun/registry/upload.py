@@ -14,6 +14,7 @@ from specrun.errors import Damaged
 from specrun.files import discard, locked, write_atomic
 from specrun.registry.client import ATTEMPTS, PASSING, Client, RegistryError, wait
 from specrun.registry.headers import address, length, uploaded
+from specrun.registry.leftovers import forget_old
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,12 +43,20 @@ class Uploads:
         self._least = -1
         """Bytes that a chunk must have at least, as the registry says."""
         self._folder = f"{root.path}/pushes"
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        forget_old(self._folder)
 
     def has(self, digest: str) -> bool:
         """Whether the repository has the blob."""
         path = f"/v2/{self.path}/blobs/{digest}"
-        return self.client.request("HEAD", path, scope=self.scope, expected=(200, 404)).status == 200
+        found = self.client.request("HEAD", path, scope=self.scope, expected=(200, 404)).status == 200
+        if found:
+            discard(self._record(digest))  # of a command that was killed when it had just sent it
+        return found
+
+    def _record(self, digest: str) -> str:
+        """Where it is kept how far an upload is."""
+        name = hashlib.sha256(f"{self.client.host}/{self.path}".encode()).hexdigest()[:16]
+        return f"{self._folder}/{name}-{digest.partition(':')[2]}"
 
     def mount(self, digest: str, source: str) -> bool:
         """Whether the registry could take the blob from its repository `source`."""
@@ -134,12 +143,10 @@ class Uploads:
 
     def _send_in_chunks(self, blob: Descriptor, tell: Callable[[int], None]) -> None:
         """Go on with an upload of an earlier command, or begin one."""
-        name = hashlib.sha256(f"{self.client.host}/{self.path}".encode()).hexdigest()[:16]
-        record = f"{self._folder}/{name}-{blob.digest.partition(':')[2]}"
+        record = self._record(blob.digest)
         try:
-            with locked(f"{record}.lock", wait=False):
+            with locked(f"{self._folder}/.{os.path.basename(record)}", wait=False):
                 self._go_on(blob, record, tell)
-                discard(f"{record}.lock")
         except BlockingIOError:  # another command sends the same: this one does so beside it
             self._go_on(blob, "", tell)
 

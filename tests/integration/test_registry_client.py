@@ -7,7 +7,6 @@ import os
 import random
 import re
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -208,27 +207,4 @@ def test_a_line_that_breaks_anywhere(host: Host, tmp_path: Path, server: str) ->
                 line.down = 0
         assert line.down <= 1.05 * size + (1 << 20), seed
         assert host.ok("image", "verify") == "" and not any((host.root / "pulls").iterdir())
-        line.close()
-
-
-def test_a_killed_push_is_gone_on_with(host: Host, tmp_path: Path) -> None:
-    size = 24 << 20
-    with own_registry(tmp_path / "storage") as address:
-        line = Line(address, lambda: None)
-        name = f"{line.address}/large:v1"
-        large(host, name, size)
-        line.hold_at = size // 2
-        process = host.spawn("push", name)
-        for _ in range(600):
-            if line.up >= size // 2:
-                break
-            time.sleep(0.02)
-        process.kill()
-        process.wait()
-        line.go_on.set()
-        time.sleep(0.2)
-        before = line.up
-        host.ok("push", name)
-        assert line.up - before < size * 0.6
-        assert not list((host.root / "pushes").iterdir())
         line.close()
