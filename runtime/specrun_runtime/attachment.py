@@ -44,10 +44,11 @@ def release(directory: str) -> None:
     lock = os.open(record["lock"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)  # whoever makes all rules anew has it alone
-        try:
-            nft.commit(bytes.fromhex(record["rules"]))
-        except IsolationError:
-            pass  # somebody has removed our tables, and the elements with them
+        for undo in record["rules"]:
+            try:
+                nft.commit(bytes.fromhex(undo))
+            except IsolationError:
+                continue  # somebody has removed our tables, and the elements with them; or it is another state's
         for path in record["leases"]:
             release_lease(path, record["id"])
         discard(f"{directory}/{FILE}")

@@ -119,7 +119,7 @@ def connect(
             record["endpoints"].append(endpoint)
             record["resolves"] = record["resolves"] or gets_names
             before, after = _published(record), _retarget(record)
-            _save(root, directory, record)
+            _save(root, directory, record, before=before)
             try:
                 whole = _apply(root, rules.members([], before), rules.members([endpoint], after))
                 with Netlink() as host:
@@ -161,6 +161,7 @@ def _drop(
     before = _published(record)
     record["endpoints"] = [one for one in record["endpoints"] if one is not endpoint]
     after = _retarget(record)
+    _save(root, directory, record, before=before, leaving=[endpoint])
     _apply(root, rules.members([endpoint], before), rules.members([], after))
     with links.Inside(namespace), Netlink() as kernel:
         links.delete(kernel, endpoint["inner"])
@@ -213,6 +214,7 @@ def publish(
         try:
             record["published"] = []
             _publish(root, record, held, monitor)
+            _save(root, directory, record, before=before)
             _apply(root, rules.members([], before), rules.members([], _published(record)))
             _save(root, directory, record)
         finally:
@@ -257,7 +259,7 @@ def _new_record(store: NetworkStore, identity: str) -> dict[str, Any]:
         "lock": store.lock_path,
         "leases": [],
         "holders": [],
-        "rules": "",
+        "rules": [],
         "endpoints": [],
         "published": [],
         "resolves": False,
@@ -354,8 +356,22 @@ def _address(endpoint: dict[str, Any] | None, outer: str) -> str:
     return str(endpoint["address6" if ":" in outer else "address"]) if endpoint else ""
 
 
-def _save(root: Root, directory: str, record: dict[str, Any]) -> None:
-    record["rules"] = rules.change(root, rules.members(record["endpoints"], _published(record)), []).hex()
+def _save(
+    root: Root,
+    directory: str,
+    record: dict[str, Any],
+    *,
+    before: list[Publication] | None = None,
+    leaving: list[dict[str, Any]] | None = None,
+) -> None:
+    """Write the record, with the transactions that undo its part of the rules.
+
+    While the rules are about to change there is one for each of the two states that they may be in: with what was
+    published `before`, or with what is now. The other one fails where both say something of one port.
+    """
+    endpoints = [*record["endpoints"], *(leaving or [])]
+    states = [_published(record)] if before is None else [_published(record), before]
+    record["rules"] = [rules.change(root, rules.members(endpoints, one), []).hex() for one in states]
     write_atomic(f"{directory}/{attachment.FILE}", jsontext.dumps(record).encode(), durable=False)
 
 
@@ -460,8 +476,8 @@ def hand_over(
             raise
         try:
             _publish(root, coming, held, monitor)
-            after = [Publication(**one) for one in coming["published"]]
-            _apply(root, rules.members([], before), rules.members([], after))
+            _save(root, new, coming, before=[])
+            _apply(root, rules.members([], before), rules.members([], _published(coming)))
             leaving["published"] = []
             _save(root, new, coming)
             _save(root, old, leaving)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-ROUNDS, SECONDS = 5, 2
+ROUNDS, SECONDS = 11, 1
 HERE, THERE = "198.19.0.1", "198.19.0.2"
 
 

@@ -8,6 +8,8 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.support import leaks
 from tests.support.host import Host, kill
 from tests.support.namespace import IPV4, Namespace
@@ -113,3 +115,26 @@ def test_no_address_is_given_out_twice(host: Host) -> None:
         addresses = list(pool.map(one, range(40)))
     assert len(set(addresses)) == 40
     assert sorted(addresses) == leases(host)
+
+
+@pytest.mark.parametrize("verb", ["connect", "disconnect"])
+def test_a_change_of_networks_that_is_killed_at_any_message_leaves_no_rules(host: Host, verb: str) -> None:
+    """The port leads to another address afterwards, so that what undoes one state does not undo the other."""
+    for name, options in (("inner", ["--internal"]), ("one", []), ("two", [])):
+        host.ok("network", "create", *options, name)
+    change = ["network", verb, "two" if verb == "connect" else "one", "web"]
+    first = "inner" if verb == "connect" else "one"
+    for number in range(4, 60):  # the first ones only ask whether the rules are ours
+        host.ok("run", "-d", "--name", "web", "--net", first, "-p", "80", "busybox", "sleep", "300")
+        if verb == "disconnect":
+            host.ok("network", "connect", "two", "web")
+        host.prefix = ["strace", "-f", "-o", "/dev/null", f"--inject=sendto:signal=KILL:when={number}"]
+        killed = host.run(*change).returncode != 0
+        host.prefix = []
+        host.ok("rm", "-f", "web")
+        assert elements(host) == "", f"killed at message {number}"
+        assert leases(host) == [], f"killed at message {number}"
+        if not killed:
+            assert number > 6
+            return
+    raise AssertionError("it never came to its end")
