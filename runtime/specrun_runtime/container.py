@@ -158,9 +158,9 @@ class Container:
             return CREATED
         return PAUSED if self.cgroup.is_frozen() else RUNNING
 
-    def state(self) -> dict[str, Any]:
-        """The state of the specification, with runc's additions."""
-        status = self.status()
+    def state(self, status: str = "") -> dict[str, Any]:
+        """The state of the specification, with runc's additions; as if it had `status` if one is given."""
+        status = status or self.status()
         if status == CREATING:
             return {"ociVersion": VERSION, "id": self.id, "status": status, "bundle": ""}
         return {
@@ -346,7 +346,7 @@ class Container:
         found = Spec(self.config).hooks[name]
         if not found:
             return []
-        state = jsontext.dumps({**self.state(), "status": status}).encode()
+        state = jsontext.dumps(self.state(status)).encode()  # a short command has ended before its poststart hooks
         warnings = []
         for hook in found:
             problem = hooks.run(hook, state)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from specrun_runtime.container import Container
 from tests.support.oci import PYTHON, Runtime, until
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
@@ -745,6 +746,15 @@ def test_hooks_run_in_order_where_they_belong(runtime: Runtime) -> None:
     runtime.ok("delete", "--force", "c")
     assert log.read_text().splitlines()[-1].startswith("poststop")
     assert '"stopped"' in log.read_text().splitlines()[-1]
+
+
+def test_what_a_poststart_hook_is_told_of_a_process_that_has_ended_already(runtime: Runtime) -> None:
+    pid = runtime.start(runtime.bundle(), "c", "sleep", "1000")
+    runtime.ok("kill", "c", "KILL")
+    runtime.await_status("c", "stopped")
+    container = Container(str(runtime.root), "c")
+    assert [container.state()[key] for key in ("status", "pid")] == ["stopped", 0]
+    assert [container.state("running")[key] for key in ("status", "pid")] == ["running", pid]
 
 
 @pytest.mark.parametrize("name", ["prestart", "createRuntime", "createContainer"])
