@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.support.host import Host
 
@@ -68,3 +71,34 @@ def test_a_torn_record_of_a_container_is_cleared(host: Host) -> None:
     assert host.ok("ps", "-aq") == ""
     assert host.leftovers() == []
     host.ok("create", "--name", "one", "busybox", "true")
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02, 0.04, 0.07])
+@pytest.mark.parametrize("victim", ["monitor", "starter"])
+def test_one_that_dies_while_it_starts_its_container(host: Host, victim: str, moment: float) -> None:
+    """The container is up and is answered for, or it never was; either way it can be removed, and nothing is left."""
+    with host.spawn("run", "-d", "--network", "none", "--name", "one", "busybox", "sleep", "300") as command:
+        found: list[int] = []
+        while not found and command.poll() is None:
+            monitors = _children(command.pid)
+            found = monitors if victim == "monitor" else [pid for monitor in monitors for pid in _children(monitor)]
+        with contextlib.suppress(ProcessLookupError):  # it has done its work already
+            handle = os.pidfd_open(found[0])
+            time.sleep(moment)
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    time.sleep(0.1)  # what it had begun may have gone on meanwhile
+    listed = host.ok("ps", "-a")
+    up = host.containers() and _state(host)["status"] == "running"
+    assert ("Up" in listed) == bool(up)
+    if up:
+        assert host.ok("exec", "one", "echo", "here") == "here\n"
+    if host.containers():
+        host.ok("rm", "-f", "one")
+    assert host.leftovers() == []
