@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _CODE = ("reconcile", "reconcile/kinds", "spec", "spec/models", "engine", "network")
 """Folders of this package whose change may change a plan."""
-_PURE = frozenset(("Container", "Job", "Network", "Volume", "Secret", "Config", "Check"))
+_PURE = frozenset(("Container", "Job", "Network", "Volume", "Secret", "Config", "Check", "Registry"))
 """Kinds that are observed by name and record alone, and whose inputs are files."""
 
 
@@ -96,6 +96,11 @@ def _contents(resource: Resource, session: Session) -> Iterator[tuple[str, str, 
     spec: Any = resource.spec
     if resource.kind in ("Secret", "Config") and spec.file is not None:
         yield resource.path(spec.file), inputs["content"], session.record.salt if resource.kind == "Secret" else ""
+    if resource.kind == "Registry":
+        from specrun.reconcile.kinds.registry import files_of
+
+        for field, path in files_of(resource):
+            yield resource.path(path), inputs[field], session.record.salt
     for name in getattr(spec, "envFiles", ()):
         yield resource.path(name), inputs[f"envFiles.{name}"], ""
     for volume in getattr(spec, "volumes", ()):

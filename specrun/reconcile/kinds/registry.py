@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from specrun.files import discard, remove_tree, write_atomic
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, input_differences, placed, spec_differences
 from specrun.reconcile.kinds.files import MAX_BYTES, content_of, make_private, read_file
 from specrun.reconcile.project import Entry
-from specrun.registry.service import Running, Service
-from specrun.spec.loader import Resource
-from specrun.spec.models import RegistrySpec
-from specrun.spec.yamltext import Path
+from specrun.registry.service import Service
+from specrun.spec import models
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from specrun.registry.service import Running
+    from specrun.spec.loader import Resource
+    from specrun.spec.yamltext import Path
 
 _FILES = ("htpasswd", "tls.certificate", "tls.key", "token.key", "proxy.secret")
 """What it may be given, by the fields of the spec, and so the files in its folder are called."""
@@ -30,8 +34,8 @@ _IMAGES = "data"
 """The folder of its images, where the spec names none."""
 
 
-def _spec(resource: Resource) -> RegistrySpec:
-    assert isinstance(resource.spec, RegistrySpec)  # noqa: S101 - the table says so
+def _spec(resource: Resource) -> models.RegistrySpec:
+    assert isinstance(resource.spec, models.RegistrySpec)  # noqa: S101 - the table says so
     return resource.spec
 
 
@@ -44,7 +48,7 @@ class Registries:
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its process, what that was told, where it listens, and the files that it was given."""
-        folder = f"{view.root.registries}/{view.specs.project}/{name}"
+        folder = f"{view.root.registries}/{view.record.name}/{name}"
         service = Service(folder)
         if service.token is None:
             return None
@@ -56,8 +60,7 @@ class Registries:
         facts["state"] = Fact("running", source)
         told = _told(running.options, folder)
         facts.update({field: Fact(value, f"{source}/cmdline") for field, value in told.items()})
-        if resource:
-            facts["listen"] = Fact(_listens(running, _spec(resource).listen), f"{source}/net/tcp")
+        facts["listen"] = Fact(_listens(running), f"{source}/net/tcp")
         return Found(running.address, "running", service.token, facts)
 
     def inputs(self, view: View, resource: Resource) -> dict[str, str]:
@@ -86,7 +89,7 @@ class Registries:
     def apply(self, task: Task) -> None:
         """Give it its files, and start it unless it runs as it is to. Raises SpecrunError."""
         resource, view = task.resource, task.view
-        folder = f"{view.root.registries}/{view.specs.project}/{resource.metadata.name}"
+        folder = f"{view.root.registries}/{view.record.name}/{resource.metadata.name}"
         make_private(folder)
         contents = dict(_contents(view, resource))
         changed = {field for field in _FILES if _renew(view, f"{folder}/{field}", contents.get(field))}
@@ -96,7 +99,7 @@ class Registries:
             running is None
             or running.options != options
             or service.token != task.entry.token
-            or _listens(running, _spec(resource).listen) != _spec(resource).listen
+            or _listens(running) != _spec(resource).listen
             or changed.difference(_READ_AGAIN)
         ):
             service.stop()
@@ -176,8 +179,9 @@ def _told(options: dict[str, str], folder: str) -> dict[str, Any]:
     }
 
 
-def _listens(running: Running, wanted: str) -> str | None:
-    """Where it listens: `wanted`, if that is among it; a name is any address with that port."""
+def _listens(running: Running) -> str | None:
+    """Where it listens: as it was told, if that is among it; a name is any address with that port."""
+    wanted = running.options.get("--listen", "")
     host, _, port = wanted.rpartition(":")
     named = host.strip("[]").replace(".", "").isdigit() is False and not host.startswith("[")
     if wanted in running.listening or (named and any(one.endswith(f":{port}") for one in running.listening)):
@@ -185,18 +189,25 @@ def _listens(running: Running, wanted: str) -> str | None:
     return ", ".join(running.listening) or None
 
 
-def _contents(view: View, resource: Resource) -> Iterator[tuple[str, bytes]]:
-    """The contents of _FILES that the spec gives. Raises SpecrunError at the place of the field."""
+def files_of(resource: Resource) -> Iterator[tuple[str, str]]:
+    """The fields of the spec that name files, dotted, and the files."""
     spec = _spec(resource)
     if spec.htpasswd:
-        yield "htpasswd", read_file(resource, spec.htpasswd, "htpasswd")
+        yield "htpasswd", spec.htpasswd
     if spec.tls:
-        yield "tls.certificate", read_file(resource, spec.tls.certificate, "tls", "certificate")
-        yield "tls.key", read_file(resource, spec.tls.key, "tls", "key")
+        yield "tls.certificate", spec.tls.certificate
+        yield "tls.key", spec.tls.key
     if spec.token:
-        yield "token.key", read_file(resource, spec.token.key, "token", "key")
-    if spec.proxy and spec.proxy.secret:
-        yield "proxy.secret", content_of(view.specs.resources[f"secret/{spec.proxy.secret}"])
+        yield "token.key", spec.token.key
+
+
+def _contents(view: View, resource: Resource) -> Iterator[tuple[str, bytes]]:
+    """The contents of _FILES that the spec gives. Raises SpecrunError at the place of the field."""
+    for field, path in files_of(resource):
+        yield field, read_file(resource, path, *field.split("."))
+    proxy = _spec(resource).proxy
+    if proxy and proxy.secret:
+        yield "proxy.secret", content_of(view.specs.resources[f"secret/{proxy.secret}"])
 
 
 def _renew(view: View, path: str, data: bytes | None) -> bool:
