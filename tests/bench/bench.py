@@ -24,6 +24,8 @@ CASES = {
     "run --rm --net none busybox true": ["run", "--rm", "--net", "none", "busybox", "true"],
     "run -d and rm -f": ["sh"],
     "run --rm busybox true": ["run", "--rm", "busybox", "true"],
+    "run --rm -p 80 busybox true": ["run", "--rm", "-p", "80", "busybox", "true"],
+    "network create and rm": ["sh", "$docker network create made && $docker network rm made"],
     "exec": ["exec", "up", "true"],
     "ps -a, 30 containers": ["ps", "-a"],
     "images": ["images"],
