@@ -285,12 +285,14 @@ class Transfer:
             pass  # the server has ended
 
     def _fetch(self) -> None:
+        """Raises Away, ProtocolError for what it is not, and OSError of the disk."""
         name = next(iter(self.names))
+        found = self._ask(name, 0)  # before anything is made for a name that may be none
         draft = self._storage.upload_path(name, self._storage.start_upload(name))
         self._path = draft
         try:
             with open(draft, "r+b", buffering=0) as file:
-                self._receive(name, file)
+                self._receive(name, file, found)
                 os.fsync(file.fileno())
             self._storage.commit(name, draft, self.digest)
             self._taken = 0
@@ -300,15 +302,17 @@ class Transfer:
             discard(draft)
             self._storage.quota.give(self._taken)
 
-    def _receive(self, name: str, file: FileIO) -> None:
-        """Raises Away, ProtocolError for what it is not, and OSError of the disk."""
+    def _ask(self, name: str, come: int) -> tuple[urllib3.BaseHTTPResponse, int, int]:
+        found = self._upstream.blob(name, self.digest, come)
+        if found is None:
+            raise ProtocolError("BLOB_UNKNOWN", detail={"digest": self.digest})
+        return found
+
+    def _receive(self, name: str, file: FileIO, found: tuple[urllib3.BaseHTTPResponse, int, int]) -> None:
         algorithm = self.digest.partition(":")[0]
         state, come = hashlib.new(algorithm), 0
         for attempt in range(_ATTEMPTS):
-            found = self._upstream.blob(name, self.digest, come)
-            if found is None:
-                raise ProtocolError("BLOB_UNKNOWN", detail={"digest": self.digest})
-            answer, begin, size = found
+            answer, begin, size = found if attempt == 0 else self._ask(name, come)
             if self._size not in (None, size):
                 raise self._lied()
             self._take(size)

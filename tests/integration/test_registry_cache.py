@@ -127,6 +127,9 @@ def test_what_was_fetched_once_is_served_from_here(origin: Origin, tmp_path: Pat
         assert (status, len(data)) == (206, 10)
         assert ask(port, "GET", "/v2/team/app/blobs/sha256:" + 64 * "0")[0] == 404
         assert ask(port, "GET", "/v2/team/app/manifests/v9")[0] == 404
+        assert ask(port, "GET", f"/v2/nobody/has/blobs/{layer}")[0] == 404
+        assert ask(port, "GET", "/v2/nobody/manifests/v1")[0] == 404
+        assert os.listdir(tmp_path / "cache/repositories") == ["team"]  # questions leave nothing
         assert json.loads(ask(port, "GET", "/v2/team/app/tags/list")[1]) == {"name": "team/app", "tags": ["v1"]}
         assert json.loads(ask(port, "GET", "/v2/_catalog")[1]) == {"repositories": ["team/app"]}
     done = subprocess.run(
