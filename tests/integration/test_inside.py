@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,35 @@ def test_masked_and_read_only_paths(host: Host) -> None:
     done = host.run("run", "--rm", "busybox", "sh", "-c", script)
     assert done.stdout.split() == [b"0", b"/proc/acpi:", b"/sys/firmware:"]
     assert b"Read-only file system" in done.stderr
+
+
+def test_what_may_be_opened(host: Host, docker: dict[str, Any]) -> None:
+    script = 'for f; do [ -e $f ] || continue; stat -c "=%n %f" $f; (: <$f) 2>&1; [ -d $f ] || (: >>$f) 2>&1; done; :'
+    text = host.ok("run", "--rm", "--network", "none", "busybox", "sh", "-c", script, "sh", *docker["access"])
+    found = {}
+    for part in text.split("=")[1:]:
+        head, *errors = part.splitlines()
+        path, mode = head.split()
+        found[path] = (int(mode, 16), sorted(error.rpartition(": ")[2] for error in errors))
+    wanted = {}
+    for path, facts in docker["access"].items():
+        mode = int(facts["mode"], 8)
+        refused = [facts["open_r"], *([] if stat.S_ISDIR(mode) else [facts["open_w"]])]
+        if facts["stat"] == "ok":
+            wanted[path] = (mode, sorted(WORDS[word] for word in refused if word != "ok"))
+    wanted["/proc/interrupts"] = wanted["/proc/keys"]  # chosen: docs/differences.md
+    assert found == wanted
+
+
+WORDS = {"EACCES": "Permission denied", "EPERM": "Operation not permitted", "EROFS": "Read-only file system"}
+
+
+def test_sizes_of_file_systems_in_memory(host: Host, docker: dict[str, Any]) -> None:
+    names = [name for name, facts in docker["statfs"].items() if facts["type"] == "0x1021994"]
+    text = host.ok("run", "--rm", "--network", "none", "busybox", "stat", "-f", "-c", "%n %s %b", *names)
+    found = {name: int(size) * int(blocks) for name, size, blocks in (line.split() for line in text.splitlines())}
+    wanted = {name: docker["statfs"][name]["bsize"] * docker["statfs"][name]["blocks"] for name in names}
+    assert found == {**wanted, "/sys/fs/cgroup": 1 << 20}  # chosen: docs/differences.md
 
 
 def test_kernel_parameters_of_the_network(host: Host, docker: dict[str, Any]) -> None:

@@ -17,10 +17,10 @@ from specrun_runtime.constants import SeccompFlag
 from specrun_runtime.errors import SpecError, Unsupported
 from specrun_runtime.libseccomp import Library
 from tests.support.bpf import AARCH64, ARM, X32, X86, X86_64, Filter
+from tests.support.corpora import shared
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are x86-64's")
 
-DEFAULTS = Path(__file__).parents[3] / "shared" / "docker-defaults.json"
 KERNEL = "6.1.0-13-amd64"
 DEFAULT_CAPABILITIES = frozenset(capabilities.DEFAULT)
 
@@ -140,9 +140,7 @@ def expected(name: str, measured: str) -> str:
 
 @pytest.fixture(scope="module")
 def docker() -> dict[str, Any]:
-    if not DEFAULTS.exists():
-        pytest.skip("the measured defaults are not beside this checkout")
-    measured: dict[str, Any] = json.loads(DEFAULTS.read_text())["seccomp"]
+    measured: dict[str, Any] = json.loads(shared("docker-defaults.json").read_text())["seccomp"]
     return measured
 
 
