@@ -75,12 +75,18 @@ def site(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Iterator
     assert done.stdout.endswith(" 0 problems\n")
 
 
-def docker(site: Site) -> None:
-    """20.10, through a daemon of its own."""
+def dockers() -> list[str]:
+    """The command lines there are: Debian's 20.10, and a newer one where it is installed."""
+    folders = os.environ["PATH"].split(":")
+    return sorted({os.path.realpath(found) for folder in folders if (found := shutil.which("docker", path=folder))})
+
+
+def docker(site: Site, program: str) -> None:
+    """Through a daemon of its own, of version 20.10."""
     certificates = Path("/etc/docker/certs.d") / site.address
     if site.secure:
         shutil.copytree(site.certificates, certificates)
-    words = ["docker", "--config", str(site.folder / "docker")]
+    words = [program, "--config", str(site.folder / "docker")]
     try:
         if site.login:
             run(*words, "login", "-u", USER, "--password-stdin", site.address, input=PASSWORD)
@@ -136,8 +142,9 @@ def skopeo_and_umoci(site: Site) -> None:
 def test_real_clients(site: Site) -> None:
     ran = []
     if "DOCKER_HOST" in os.environ:
-        docker(site)
-        ran.append("docker")
+        for program in dockers():
+            docker(site, program)
+            ran.append(program)
     for program in ("podman", "buildah"):
         if shutil.which(program):
             podman_or_buildah(program, site)
