@@ -161,6 +161,15 @@ def test_a_port_that_somebody_has(kept: Kept) -> None:
         assert leaks.left((str(kept.host.folder),)) == {}
     kept.apply()
     assert kept.plan() == ""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        spec = kept.file.read_text()
+        kept.file.write_text(spec.replace(str(kept.port), str(taken.getsockname()[1])))
+        done = kept.host.run("apply", str(kept.file))
+        assert done.returncode == 1 and b"Address already in use" in done.stderr
+        assert "listen changed" in kept.plan()
+    assert ask(kept.port, "GET", "/v2/")[0] == 200  # as it was before
+    kept.file.write_text(spec)
+    assert kept.plan() == ""
 
 
 def test_a_cache_with_a_secret(host: Host, tmp_path: Path, port: int) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from specrun.errors import SpecrunError
 from specrun.files import discard, remove_tree, write_atomic
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, input_differences, placed, spec_differences
@@ -87,23 +88,33 @@ class Registries:
         return Change(Action.KEEP, resource.key, "")
 
     def apply(self, task: Task) -> None:
-        """Give it its files, and start it unless it runs as it is to. Raises SpecrunError."""
+        """Give it its files, and start it unless it runs as it is to.
+
+        Raises SpecrunError when it does not start; the server that was there before is then there again.
+        """
         resource, view = task.resource, task.view
         folder = f"{view.root.registries}/{view.record.name}/{resource.metadata.name}"
         make_private(folder)
-        contents = dict(_contents(view, resource))
-        changed = {field for field in _FILES if _renew(view, f"{folder}/{field}", contents.get(field))}
+        before = {field: _content_of_file(f"{folder}/{field}") for field in _FILES}
+        changed = _renew(view, folder, dict(_contents(view, resource)))
         options, service = _options(resource, folder), Service(folder)
-        running = service.running()
+        running, token = service.running(), service.token
         if (
-            running is None
-            or running.options != options
-            or service.token != task.entry.token
-            or _listens(running) != _spec(resource).listen
-            or changed.difference(_READ_AGAIN)
+            running
+            and running.options == options
+            and token == task.entry.token
+            and _listens(running) == _spec(resource).listen
+            and not changed.difference(_READ_AGAIN)
         ):
-            service.stop()
+            return
+        service.stop()
+        try:
             service.start(options, task.entry.token)
+        except SpecrunError:
+            _renew(view, folder, {field: data for field, data in before.items() if data is not None})
+            if running and token:
+                service.start(running.options, token)
+            raise
 
     def remove(self, view: View, entry: Entry) -> str:
         """End it; its images go only when its spec says so, and only from a folder of the project's own."""
@@ -210,15 +221,19 @@ def _contents(view: View, resource: Resource) -> Iterator[tuple[str, bytes]]:
         yield "proxy.secret", content_of(view.specs.resources[f"secret/{proxy.secret}"])
 
 
-def _renew(view: View, path: str, data: bytes | None) -> bool:
-    """Let the file be as it is to be; whether it was otherwise."""
-    if _digest_of_file(view, path) == (None if data is None else _digest(view, data)):
-        return False
-    if data is None:
-        discard(path)
-    else:
-        write_atomic(path, data)
-    return True
+def _renew(view: View, folder: str, contents: dict[str, bytes]) -> set[str]:
+    """Let its files hold this, and no others be there; gives those that were otherwise."""
+    changed = set()
+    for field in _FILES:
+        path, data = f"{folder}/{field}", contents.get(field)
+        if _digest_of_file(view, path) == (None if data is None else _digest(view, data)):
+            continue
+        changed.add(field)
+        if data is None:
+            discard(path)
+        else:
+            write_atomic(path, data)
+    return changed
 
 
 def _digest(view: View, data: bytes) -> str:
@@ -226,8 +241,13 @@ def _digest(view: View, data: bytes) -> str:
 
 
 def _digest_of_file(view: View, path: str) -> str | None:
+    data = _content_of_file(path)
+    return None if data is None else _digest(view, data)
+
+
+def _content_of_file(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
-            return _digest(view, file.read(MAX_BYTES + 1))
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return None
