@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from specrun.spec.compose.writing import Loss
 from specrun.spec.loader import Resource, Specs
 from specrun.spec.models import ConfigSpec, ContainerSpec, ProcessSpec, SecretSpec
+from specrun.spec.models.process import FileMount
 
 Values = dict[str, Any]
 
@@ -20,15 +23,33 @@ _DROPPED = frozenset({"image", "labels", "update", "onUnhealthy", "dependsOn"})
 _RESTART = {None: "Never", "no": "Never", "always": "Always", "unless-stopped": "Always", "on-failure": "OnFailure"}
 
 
-def to_kubernetes(specs: Specs) -> list[Values]:
-    """The objects of these specs. Raises SpecProblems that names all that would be lost."""
+@dataclass(frozen=True)
+class _Output:
+    """What comes of specs beside the objects of their own, and how it is made."""
+
+    loss: Loss
+    objects: list[Values]
+    is_own: Callable[[str, str], bool]
+
+
+def _secrets_only(image: str, folder: str) -> bool:
+    """Of an image that nobody has looked at."""
+    return folder == "/run/secrets"
+
+
+def to_kubernetes(specs: Specs, is_own: Callable[[str, str], bool] = _secrets_only) -> list[Values]:
+    """The objects of these specs. Raises SpecProblems that names all that would be lost.
+
+    `is_own` says of an image and a folder that the image has no files there, so that a volume hides none.
+    """
     loss = Loss("Kubernetes")
     found: list[Values] = []
+    output = _Output(loss, found, is_own)
     for resource in specs.resources.values():
         if isinstance(resource.spec, ProcessSpec):
-            found.append(_process(resource, resource.spec, loss))
+            found.append(_process(resource, resource.spec, specs, output))
         elif isinstance(resource.spec, (SecretSpec, ConfigSpec)):
-            found.append(_content(resource, resource.spec))
+            found.append(_content(resource))
         elif resource.kind == "Volume":
             claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
             found.append({"apiVersion": "v1", "kind": "PersistentVolumeClaim", **_metadata(resource), "spec": claim})
@@ -38,6 +59,7 @@ def to_kubernetes(specs: Specs) -> list[Values]:
         elif resource.kind not in ("Image", "Build"):  # these make images, which a cluster pulls
             loss.add(resource)
     loss.settle()
+    found.sort(key=lambda one: one["kind"] in ("Pod", "Job"))  # some tools want to know first what these name
     return found
 
 
@@ -51,8 +73,8 @@ def _name(text: str) -> str:
     return text.lower().replace("_", "-").replace(".", "-")
 
 
-def _process(resource: Resource, spec: ProcessSpec, loss: Loss) -> Values:
-    pod = _pod(resource, spec, loss)
+def _process(resource: Resource, spec: ProcessSpec, all: Specs, output: _Output) -> Values:
+    pod = _pod(resource, spec, all, output)
     if isinstance(spec, ContainerSpec):
         restart = (spec.restart or "no").partition(":")[0]
         return {
@@ -68,20 +90,21 @@ def _process(resource: Resource, spec: ProcessSpec, loss: Loss) -> Values:
             "spec": {"backoffLimit": 0, **limit, "template": template}}  # fmt: skip
 
 
-def _pod(resource: Resource, spec: ProcessSpec, loss: Loss) -> Values:
+def _pod(resource: Resource, spec: ProcessSpec, all: Specs, output: _Output) -> Values:
+    loss = output.loss
     container: Values = {"name": _name(resource.metadata.name), "image": spec.image}
     pod: Values = {"containers": [container]}
     mounts: list[Values] = []
     volumes: list[Values] = []
     for key, value in resource.values.items():
         if key == "command":
-            container["args"] = [_escaped(text) for text in value]
+            container["args"] = [_escaped(text, spec.env) for text in value]
         elif key == "entrypoint":
-            container["command"] = [_escaped(text) for text in value]
+            container["command"] = [_escaped(text, spec.env) for text in value]
         elif key == "workingDir":
             container["workingDir"] = value
         elif key == "env":
-            container["env"] = [{"name": name, "value": _escaped(text)} for name, text in value.items()]
+            container["env"] = [{"name": name, "value": _escaped(text, spec.env)} for name, text in value.items()]
         elif key == "hostname":
             pod["hostname"] = value
         elif key == "network" and value in ("host", "bridge"):
@@ -101,7 +124,7 @@ def _pod(resource: Resource, spec: ProcessSpec, loss: Loss) -> Values:
         elif key == "volumes":
             _volumes(resource, value, mounts, volumes, loss)
         elif key in ("secrets", "configs"):
-            _given(key, value, mounts, volumes)
+            continue  # below
         elif key == "resources":
             container["resources"] = _resources(resource, value, loss)
         elif key == "security":
@@ -119,9 +142,10 @@ def _pod(resource: Resource, spec: ProcessSpec, loss: Loss) -> Values:
             }
         elif key not in _DROPPED and key not in ("restart", "timeout"):
             loss.add(resource, key)
-    if mounts:
-        container["volumeMounts"] = mounts
-        pod["volumes"] = volumes
+    mounts_of_files, volumes_of_files = _given(resource, spec, all, output)
+    if mounts or mounts_of_files:
+        container["volumeMounts"] = mounts + mounts_of_files
+        pod["volumes"] = volumes + volumes_of_files
     return pod
 
 
@@ -130,9 +154,11 @@ def _option(text: str) -> Values:
     return {"name": name, **({"value": value} if colon else {})}
 
 
-def _escaped(text: str) -> str:
-    """$(NAME) would be filled in."""
-    return text.replace("$(", "$$(")
+def _escaped(text: str, variables: dict[str, str]) -> str:
+    """$(NAME) would be filled in, if there is such a variable; anything else stays as it is."""
+    for name in variables:
+        text = text.replace(f"$({name})", f"$$({name})")
+    return text
 
 
 def _port(resource: Resource, index: int, port: Values, loss: Loss) -> Values:
@@ -164,19 +190,68 @@ def _volumes(resource: Resource, values: list[Values], mounts: list[Values], vol
                 loss.add(resource, "volumes", index, key)
 
 
-def _given(table: str, values: list[Values], mounts: list[Values], volumes: list[Values]) -> None:
-    for index, one in enumerate(values):
-        name = f"{table[:-1]}-{index}"
-        target = one.get("target") or one["source"]
-        path = target if target.startswith("/") else f"/run/secrets/{target}" if table == "secrets" else f"/{target}"
-        mounts.append({"name": name, "mountPath": path, "subPath": "content", "readOnly": True})
-        mode = {"defaultMode": int(one["mode"], 8)} if one.get("mode") else {}
-        source = _name(one["source"])
-        volumes.append(
-            {"name": name, "secret": {"secretName": source, **mode}}
-            if table == "secrets"
-            else {"name": name, "configMap": {"name": source, **mode}}
-        )
+def _given(resource: Resource, spec: ProcessSpec, all: Specs, output: _Output) -> tuple[list[Values], list[Values]]:
+    """Mounts and volumes of secrets and configs. Where a folder holds nothing else it is mounted as a whole.
+
+    A file alone, by `subPath`, is what `podman kube play` took for a folder before 4.4; it is for folders with others.
+    """
+    mounts: list[Values] = []
+    volumes: list[Values] = []
+    folders: dict[tuple[str, str], list[tuple[str, FileMount]]] = {}
+    targets = [mount.target for mount in spec.volumes]
+    for table, files in (("secrets", spec.secrets), ("configs", spec.configs)):
+        for index, one in enumerate(files):
+            for key in ("uid", "gid"):
+                if getattr(one, key) is not None:
+                    output.loss.add(resource, table, index, key)
+            target = one.target or one.source
+            path = (
+                target if target.startswith("/") else f"/run/secrets/{target}" if table == "secrets" else f"/{target}"
+            )
+            targets.append(path)
+            folders.setdefault((table, os.path.dirname(path)), []).append((os.path.basename(path), one))
+    for (table, folder), named in folders.items():
+        within = [target for target in targets if target == folder or target.startswith(f"{folder.rstrip('/')}/")]
+        if len(within) == len(named) and output.is_own(spec.image, folder):
+            name = f"{table[:-1]}-{len(volumes)}"
+            mounts.append({"name": name, "mountPath": folder, "readOnly": True})
+            volumes.append({"name": name, **_folder(resource, table, named, all, output, name)})
+            continue
+        for base, one in named:
+            name = f"{table[:-1]}-{len(volumes)}"
+            path = os.path.join(folder, base)
+            mounts.append({"name": name, "mountPath": path, "subPath": one.source, "readOnly": True})
+            volumes.append({"name": name, **_source(table, _name(one.source), [], one.mode)})
+    return mounts, volumes
+
+
+def _folder(
+    resource: Resource, table: str, named: list[tuple[str, FileMount]], all: Specs, output: _Output, volume: str
+) -> Values:
+    """The volume of a folder of such files; several have an object of their own, as a volume is of one object."""
+    base, one = named[0]
+    if len(named) == 1 and (table == "configs" or base == one.source):
+        items = [{"key": one.source, "path": base}] if base != one.source else []
+        return _source(table, _name(one.source), items, one.mode)
+    name = f"{_name(resource.metadata.name)}-{volume}"
+    contents = {base: _content_of(all.resources[f"{table[:-1]}/{one.source}"]) for base, one in named}
+    kind = "Secret" if table == "secrets" else "ConfigMap"
+    metadata = {"metadata": {"name": name, "labels": {"app": resource.metadata.name}}}
+    output.objects.append(_object(kind, metadata, contents))
+    modes = {one.mode for _, one in named}
+    items = [{"key": base, "path": base, **_mode("mode", one.mode)} for base, one in named] if len(modes) > 1 else []
+    return _source(table, name, items, modes.pop() if len(modes) == 1 else None)
+
+
+def _source(table: str, name: str, items: list[Values], mode: str | None) -> Values:
+    more = {"optional": False, **({"items": items} if items else {}), **_mode("defaultMode", mode)}
+    if table == "secrets":
+        return {"secret": {"secretName": name, **more}}
+    return {"configMap": {"name": name, **more}}
+
+
+def _mode(key: str, mode: str | None) -> Values:
+    return {key: int(mode, 8)} if mode else {}
 
 
 def _resources(resource: Resource, values: Values, loss: Loss) -> Values:
@@ -241,19 +316,29 @@ def _healthcheck(resource: Resource, value: Values, container: Values, loss: Los
     container["livenessProbe"] = probe
 
 
-def _content(resource: Resource, spec: SecretSpec | ConfigSpec) -> Values:
+def _content(resource: Resource) -> Values:
+    kind = "Secret" if resource.kind == "Secret" else "ConfigMap"
+    return _object(kind, _metadata(resource), {resource.metadata.name: _content_of(resource)})
+
+
+def _content_of(resource: Resource) -> bytes:
+    spec = resource.spec
+    assert isinstance(spec, (SecretSpec, ConfigSpec))  # noqa: S101 - by its kind
     if spec.content is not None:
-        data = spec.content.encode()
-    elif spec.file is not None:
+        return spec.content.encode()
+    if spec.file is not None:
         with open(resource.path(spec.file), "rb") as file:
-            data = file.read(1 << 20)
-    else:
-        data = os.environb.get(os.fsencode(spec.environment or ""), b"")
-    if isinstance(spec, SecretSpec):
-        body: Values = {"type": "Opaque", "data": {"content": base64.b64encode(data).decode()}}
-        return {"apiVersion": "v1", "kind": "Secret", **_metadata(resource), **body}
+            return file.read(1 << 20)
+    return os.environb.get(os.fsencode(spec.environment or ""), b"")
+
+
+def _object(kind: str, metadata: Values, contents: dict[str, bytes]) -> Values:
+    """A Secret or ConfigMap; text of the latter stays readable."""
+    head = {"apiVersion": "v1", "kind": kind, **metadata}
+    encoded = {name: base64.b64encode(data).decode() for name, data in contents.items()}
+    if kind == "Secret":
+        return {**head, "type": "Opaque", "data": encoded}
     try:
-        body = {"data": {"content": data.decode()}}
+        return {**head, "data": {name: data.decode() for name, data in contents.items()}}
     except UnicodeDecodeError:
-        body = {"binaryData": {"content": base64.b64encode(data).decode()}}
-    return {"apiVersion": "v1", "kind": "ConfigMap", **_metadata(resource), **body}
+        return {**head, "binaryData": encoded}

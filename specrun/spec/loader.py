@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -78,10 +81,24 @@ class Specs:
 def load(paths: list[str], project: str = "", options: Options | None = None) -> Specs:
     """Load files, folders (all their .yaml and .yml, sorted) and `-`. Raises SpecProblems with all that is wrong."""
     options = options or Options()
-    documents, problems = gather(paths, options)
-    if not documents and not problems:
-        problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
-    return _specs(documents, problems, project_name(paths, project), options.profiles, options.trace)
+    with _without_collection():
+        documents, problems = gather(paths, options)
+        if not documents and not problems:
+            problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
+        return _specs(documents, problems, project_name(paths, project), options.profiles, options.trace)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Specs are many objects and no rubbish: looking for it in them, now and later, would take most of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def from_values(values: list[dict[str, Any]], file: str, project: str) -> Specs:

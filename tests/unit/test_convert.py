@@ -35,7 +35,7 @@ kind: Container
 metadata: {name: web, labels: {tier: front}}
 spec:
   image: busybox
-  command: [httpd, -f, "$(date)"]
+  command: [httpd, -f, "$(date)$(A)"]
   env: {A: "1"}
   ports: ["127.0.0.1:8080:80"]
   volumes: ["data:/data", {type: tmpfs, target: /tmp, size: 1m}, "/srv:/srv:ro"]
@@ -66,9 +66,63 @@ def test_kubernetes_objects_are_valid(tmp_path: Path) -> None:
     pod = objects[3]["spec"]
     assert pod["restartPolicy"] == "Always"
     container = pod["containers"][0]
-    assert container["args"] == ["httpd", "-f", "$$(date)"]
+    assert container["args"] == ["httpd", "-f", "$(date)$$(A)"]
     assert container["resources"]["limits"] == {"memory": "67108864", "cpu": "500m"}
     assert container["securityContext"]["runAsUser"] == 1000
+    assert {"name": "secret-0", "mountPath": "/run/secrets", "readOnly": True} in container["volumeMounts"]
+    index = {"name": "config-1", "mountPath": "/www/index.html", "subPath": "page", "readOnly": True}
+    assert index in container["volumeMounts"], "nobody knows what else is in /www"
+
+
+FILES = """apiVersion: specrun/v1
+kind: Container
+metadata: {name: web}
+spec:
+  image: busybox
+  configs: [{source: page, target: /www/index.html, mode: "0440"}, {source: page, target: /www/other.html}]
+  secrets: [password, key, {source: key, target: /etc/key}]
+---
+apiVersion: specrun/v1
+kind: Config
+metadata: {name: page}
+spec: {content: hello}
+---
+apiVersion: specrun/v1
+kind: Secret
+metadata: {name: password}
+spec: {content: hunter2}
+---
+apiVersion: specrun/v1
+kind: Secret
+metadata: {name: key}
+spec: {content: abc}
+"""
+
+
+def test_files_of_one_folder_are_a_volume(tmp_path: Path) -> None:
+    objects = to_kubernetes(specs(tmp_path, FILES), lambda image, folder: folder != "/etc")
+    for one in objects:
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    assert [one["kind"] for one in objects][-1] == "Pod"
+    by_name = {one["metadata"]["name"]: one for one in objects}
+    assert by_name["web-config-2"]["data"] == {"index.html": "hello", "other.html": "hello"}
+    assert by_name["web-secret-0"]["data"] == {"password": "aHVudGVyMg==", "key": "YWJj"}
+    pod = by_name["web"]["spec"]
+    assert [(one["mountPath"], one.get("subPath")) for one in pod["containers"][0]["volumeMounts"]] == [
+        ("/run/secrets", None),
+        ("/etc/key", "key"),
+        ("/www", None),
+    ]
+    assert pod["volumes"][2]["configMap"]["items"] == [
+        {"key": "index.html", "path": "index.html", "mode": 0o440},
+        {"key": "other.html", "path": "other.html"},
+    ]
+
+
+def test_an_owner_of_a_file_is_lost(tmp_path: Path) -> None:
+    with pytest.raises(SpecProblems) as error:
+        to_kubernetes(specs(tmp_path, FILES.replace('mode: "0440"', "uid: 5")))
+    assert [one.field for one in error.value.problems] == ["spec.configs[0].uid"]
 
 
 @pytest.mark.parametrize("field", ["sysctls: {a: b}", "volumesFrom: [x]", "init: true", "oomScoreAdj: 5"])

@@ -8,7 +8,8 @@ from typing import Any
 from specrun.cli.commands.specs import OPTIONS, call_of, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
-from specrun.errors import UsageError
+from specrun.errors import SpecrunError, UsageError
+from specrun.paths import Root, peek_root
 from specrun.spec import writing
 
 SOURCES, TARGETS = ("compose",), ("compose", "kubernetes")
@@ -37,7 +38,7 @@ def run(arguments: list[str], context: Context) -> int:
             raise UsageError(
                 f"unknown format {source or target}", hint=f"--from {SOURCES[0]}, --to {' or '.join(TARGETS)}"
             )
-        documents = _from_compose(options) if source else _to(target, options)
+        documents = _from_compose(options) if source else _to(target, options, peek_root(context.root_path))
         if not quiet:
             context.out(writing.dump(documents))
         return 0, {"documents": documents}
@@ -66,7 +67,7 @@ def _from_compose(options: Parsed) -> list[dict[str, Any]]:
     return converted
 
 
-def _to(target: str, options: Parsed) -> list[dict[str, Any]]:
+def _to(target: str, options: Parsed, root: Root | None) -> list[dict[str, Any]]:
     specs = specs_of(call_of(options))
     if target == "compose":
         from specrun.spec.compose.writing import to_compose
@@ -74,4 +75,18 @@ def _to(target: str, options: Parsed) -> list[dict[str, Any]]:
         return [to_compose(specs)]
     from specrun.spec.kubernetes import to_kubernetes
 
-    return to_kubernetes(specs)
+    return to_kubernetes(specs, lambda image, folder: folder == "/run/secrets" or _is_empty(root, image, folder))
+
+
+def _is_empty(root: Root | None, image: str, folder: str) -> bool:
+    """Whether an image of the store has nothing in a folder. Of one that is not there nobody knows."""
+    from specrun.store.images import ImageStore
+
+    if root is None or folder == "/":
+        return False
+    try:
+        store = ImageStore(root)
+        layers = store.lower_directories(store.resolve(image))
+    except SpecrunError:
+        return False
+    return not any(os.path.lexists(f"{layer}{folder}") for layer in layers)
