@@ -8,10 +8,13 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
+from lxml import etree
 
 from specrun.report import html, junit, markdown, model, waivers
 from specrun.report.model import Verdict
 from specrun.spec.problems import SpecProblems
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def scenario(name: str, status: str, **more: Any) -> dict[str, Any]:
@@ -126,6 +129,28 @@ def test_junit_counts_and_explains() -> None:
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "1", "1")
     failure = suite.find("testcase/failure")
     assert failure is not None and failure.text == "a�[31mb"
+
+
+def sample() -> str:
+    """A report in JUnit's form with every verdict, on two engines."""
+    first = [scenario(name, "failed") for name in ("bad", "known", "late", "odd")]
+    first += [scenario("good", "passed"), scenario("off", "skipped")]
+    known = waivers.Waiver("*", "known", "*", "known", "me", "2030-01-01", "waivers.yaml:1")
+    late = waivers.Waiver("*", "late", "*", "known", "me", "2020-01-01", "waivers.yaml:2")
+    runs = [run(*first), run(scenario("odd", "passed")), run(*first, engine="docker")]
+    return junit.render(model.build(runs, [known, late]))
+
+
+def test_junit_is_as_its_schema_says() -> None:
+    schema = etree.XMLSchema(etree.parse(GOLDEN / "junit.xsd"))
+    text = sample()
+    schema.assertValid(etree.fromstring(text.encode()))
+    for wrong in (
+        text.replace(' id="1"', ' id="0"'),
+        text.replace(' tests="', ' test="'),
+        text.replace('time="', 'time="x'),
+    ):
+        assert not schema.validate(etree.fromstring(wrong.encode()))
 
 
 def test_waivers_are_read_with_their_places(tmp_path: Path) -> None:
