@@ -123,7 +123,7 @@ class Existing:
         _stay_down(container)
         try:
             self.kill(container, self.stop_signal(container))
-            if not self._ended(container, timeout):
+            if not self.ends_within(container, timeout):
                 self.kill(container)
                 self._require_end(container)
         except Conflict:
@@ -171,7 +171,7 @@ class Existing:
         """Alone for the one command that changes the container."""
         return Changing(container)
 
-    def _ended(self, container: Container, timeout: float) -> bool:
+    def ends_within(self, container: Container, timeout: float) -> bool:
         """Whether the monitor lets go of the container within `timeout` seconds."""
         began = time.monotonic()
         while True:
@@ -187,7 +187,7 @@ class Existing:
             time.sleep(0.001 if waited < 0.1 else 0.005)
 
     def _require_end(self, container: Container) -> None:
-        if not self._ended(container, 10.0):
+        if not self.ends_within(container, 10.0):
             raise SpecrunError(
                 f"the monitor of container {container.name} is not responding (pid {container.state.monitor_pid})",
                 hint="look at that process; when it has ended, the next command clears what it has left",

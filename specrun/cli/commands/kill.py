@@ -19,7 +19,7 @@ COMMAND = Command(
 
 
 def run(arguments: list[str], context: Context) -> int:
-    """Send the signal."""
+    """Send the signal; after SIGKILL, wait for the end as Docker does, up to ten seconds."""
     from specrun.engine.signals import signal_number
 
     options = COMMAND.parse(arguments)
@@ -29,7 +29,10 @@ def run(arguments: list[str], context: Context) -> int:
     engine.mend()
 
     def kill(name: str) -> str:
-        engine.kill(engine.get(name), number)
+        container = engine.get(name)
+        engine.kill(container, number)
+        if number == 9:
+            engine.ends_within(container, 10.0)
         return name
 
     return for_each(options.arguments, context, kill)
