@@ -87,8 +87,8 @@ def test_the_example(host: Host, tmp_path: Path, port: int) -> None:
     host.ok("apply", str(spec))
     assert host.run("plan", str(spec)).returncode == 0
     assert host.ok("pull", "-q", f"127.0.0.1:{port}/hello:v7")
-    rows = {line.split()[1]: line.split()[2] for line in host.ok("status", str(spec)).splitlines()[1:]}
-    assert rows["registry"] == "running"
+    rows = [line.split() for line in host.ok("status", str(spec)).splitlines()]
+    assert ["Registry", "registry", "running", f"http://127.0.0.1:{port}"] in rows
     assert "its images stay in" in host.ok("delete", str(spec))
     assert leaks.left((str(host.folder),)) == {}
     assert host.ok("registry", "fsck", "--storage", str(host.root / "registries/registry/registry/data"))

@@ -40,7 +40,8 @@ def _row(resource: Resource, record: Project, observed: Observed) -> dict[str, s
     found = observed.objects.get(resource.key)
     state, detail = "absent", ""
     if found is not None:
-        state, detail = found.state, found.id.removeprefix("sha256:")[:12]
+        state = found.state
+        detail = found.id if "://" in found.id else found.id.removeprefix("sha256:")[:12]
         if isinstance(resource.spec, ProcessSpec):
             entry = record.entries.get(resource.key)
             if entry is None or found.token not in (entry.token, *entry.earlier):
