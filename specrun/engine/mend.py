@@ -29,10 +29,11 @@ def mend(root: Root) -> None:
         thaw_abandoned(root)
     for entry in _listing(root.containers):
         _mend_container(root, entry)
+    # Names first: a container's folder is there before its name, and one that is made meanwhile keeps its own.
+    holders = {name: record.holder_of(root, name) for name in _listing(root.names)}
     present = {entry.lstrip(".") for entry in _listing(root.containers)}
-    for name in _listing(root.names):
-        holder = record.holder_of(root, name)
-        if holder and holder not in present:
+    for name, holder in holders.items():
+        if holder and holder not in present and not record.is_there(root, holder):
             record.release_name(root, name, holder)
     for group in found:
         if group.removeprefix(groups.prefix(root)) not in present:

@@ -86,7 +86,7 @@ def claim_name(root: Root, name: str, identity: str) -> None:
             return
         except FileExistsError:
             holder = holder_of(root, name)
-            if holder and _exists(root, holder):
+            if holder and is_there(root, holder):
                 break
             # What a crashed command left: a name of nothing.
             release_name(root, name, holder)
@@ -113,5 +113,6 @@ def release_name(root: Root, name: str, identity: str) -> None:
             pass
 
 
-def _exists(root: Root, identity: str) -> bool:
-    return any(os.path.exists(f"{root.containers}/{prefix}{identity}") for prefix in ("", "."))
+def is_there(root: Root, identity: str) -> bool:
+    """Whether the container has a folder; the hidden one is looked for first, as it becomes the other."""
+    return any(os.path.exists(f"{root.containers}/{prefix}{identity}") for prefix in (".", ""))

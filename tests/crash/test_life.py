@@ -8,6 +8,11 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
+from specrun.engine import mend, record
+from specrun.paths import Root
+from specrun_runtime import state
 from tests.support.host import Host, kill
 
 
@@ -52,5 +57,31 @@ def test_a_rename_or_update_that_is_killed_leaves_one_name_and_a_record(host: Ho
     name = host.ok("ps", "-a", "--format", "{{.Names}}").strip()
     assert host.ok("inspect", "-f", "{{.Name}} {{.HostConfig.CpuShares}}", name) == f"/{name} 111\n"
     host.ok("rm", name)
+    host.ok("ps")
+    assert host.leftovers() == []
+
+
+def test_a_name_that_is_claimed_during_a_mend_is_kept(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Root(str(host.root), str(host.folder / "run"), (host.root / "id").read_text())
+    listed, made = mend._listing, {}
+
+    def listing(path: str) -> list[str]:
+        """The folder as it was before one more container appeared."""
+        found = listed(path)
+        identity = os.urandom(32).hex()
+        os.mkdir(f"{root.containers}/.{identity}")
+        made[identity] = state.own(f"{root.containers}/.{identity}")
+        record.claim_name(root, f"n{len(made)}", identity)
+        return found
+
+    monkeypatch.setattr(mend, "_listing", listing)
+    mend.mend(root)
+    monkeypatch.undo()
+    try:
+        assert len(made) > 3
+        assert sorted(listed(root.names)) == sorted(f"n{number + 1}" for number in range(len(made)))
+    finally:
+        for owner in made.values():
+            os.close(owner)
     host.ok("ps")
     assert host.leftovers() == []
