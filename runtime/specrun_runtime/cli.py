@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--all", "-a", action="store_true", help="to all of its processes")
     verb.add_argument("id")
     verb.add_argument("signal", nargs="?", default="SIGTERM")
-    verb = verbs.add("delete", _delete, "remove a container that is not running")
+    verb = verbs.add("delete", _delete, "remove a stopped container")
     verb.add_argument("--force", "-f", action="store_true", help="kill it first")
     verb.add_argument("id")
     _add_exec(verbs)

@@ -220,10 +220,13 @@ class Container:
             group.thaw()  # version 1 kills no frozen process
 
     def delete(self, *, force: bool = False) -> list[str]:
-        """Remove a stopped or created container, or with `force` any, with all of its processes. Gives warnings."""
+        """Remove a stopped container, or with `force` any, with all of its processes. Gives warnings.
+
+        One whose creation was killed is removed too. Raises ContainerError.
+        """
         status = self.status()
-        if status in (RUNNING, PAUSED) and not force:
-            raise ContainerError(f"cannot delete container {self.id} that is not stopped: {status}")
+        if status in (CREATED, RUNNING, PAUSED) and not force:  # runtime.md, "Delete"; runc takes a created one
+            raise ContainerError(f"cannot delete container {self.id} that is not stopped: {status} (use --force)")
         warnings = []
         if self.record:
             group = self.cgroup

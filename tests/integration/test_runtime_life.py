@@ -30,7 +30,9 @@ def test_create_start_state_kill_delete(runtime: Runtime) -> None:
     assert state["ociVersion"] == "1.2.0"
     words = Path(f"/proc/{state['pid']}/cmdline")
     assert b"sleep" not in words.read_bytes()
-    assert "cannot delete" not in runtime.ok("start", "c")
+    assert "not stopped: created (use --force)" in runtime.refused("delete", "c")
+    assert runtime.state("c") == state, "a delete that is refused has no effect"
+    runtime.ok("start", "c")
     assert runtime.state("c")["status"] == "running"
     until(lambda: b"sleep" in words.read_bytes())
     assert "not stopped" in runtime.refused("delete", "c")
