@@ -7,12 +7,12 @@ image from elsewhere cannot pretend to be the result of a step (CVE-2024-24557).
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.build.exchange import Record, load
 from specrun.files import write_atomic
 from specrun.oci import digest as digests
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Inputs:
     def key(self) -> str:
         """64 hexadecimal digits."""
         document = [VERSION, self.parent, self.instruction, sorted(self.parts.items())]
-        return digests.of(json.dumps(document, separators=(",", ":")).encode("utf-8", "surrogateescape"))[7:]
+        return digests.of(jsontext.dumps(document, compact=True).encode("utf-8", "surrogateescape"))[7:]
 
     def document(self) -> dict[str, Any]:
         """For `--explain` of a later build."""
@@ -83,7 +83,7 @@ class Cache:
     def save(self, key: str, record: Record) -> None:
         """Remember a finished step; its layer is in the store already."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        write_atomic(f"{self.folder}/{key}.json", json.dumps(record.document()).encode())
+        write_atomic(f"{self.folder}/{key}.json", jsontext.dumps(record.document()).encode())
 
     def export(self, place: Place, keys: list[str]) -> None:
         """Let the records and layers of these steps be where `--cache-from` can name them. Raises SpecrunError."""
@@ -111,7 +111,7 @@ class Explainer:
         self.seen: dict[str, dict[str, Any]] = {}
         try:
             with open(self.path, "rb") as file:
-                self.before: dict[str, dict[str, Any]] = json.load(file)
+                self.before: dict[str, dict[str, Any]] = jsontext.loads(file.read())
         except (OSError, ValueError):
             self.before = {}
 
@@ -138,7 +138,7 @@ class Explainer:
     def save(self) -> None:
         """Remember what this build saw."""
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        write_atomic(self.path, json.dumps({**self.before, **self.seen}).encode(), durable=False)
+        write_atomic(self.path, jsontext.dumps({**self.before, **self.seen}).encode(), durable=False)
 
 
 def _changes(name: str, old_parts: dict[str, list[str]], lines: list[str]) -> list[str]:

@@ -6,7 +6,6 @@ those of BuildKit's Dockerfile front end, because tools read them.
 
 from __future__ import annotations
 
-import copy
 import posixpath
 
 from specrun.build import mounts
@@ -26,6 +25,7 @@ from specrun.build.instructions import (
     instruction_of,
 )  # fmt: skip
 from specrun.build.parser import parse_line
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Evaluator:
 
     def __init__(self, scope: Scope, config: dict[str, Any], *, scratch: bool = False) -> None:
         self.scope = scope
-        self.config = copy.deepcopy(config)
+        self.config = _copied(config)
         self.config.pop("OnBuild", None)
         if scratch:
             self.config.setdefault("WorkingDir", "/")
@@ -205,7 +205,7 @@ class Evaluator:
         step.arguments = [f"{name}={known.get(name, '')}" for name in self.arguments]
         step.created_by = getattr(self, f"_{instruction.keyword.lower()}")(instruction, step)
         step.environment = self._run_environment()
-        step.config = copy.deepcopy(self.config)
+        step.config = _copied(self.config)
         return step
 
     def _run_environment(self) -> list[str]:
@@ -425,6 +425,13 @@ class Evaluator:
     _add = _copy
 
 
+def _copied(value: Any) -> Any:
+    """A copy of what JSON has a form of."""
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+
+
 def is_url(text: str) -> bool:
     """Whether ADD fetches it."""
     return text.startswith(("http://", "https://"))
@@ -480,9 +487,15 @@ def _ports(word: str, node: Node) -> list[str]:
 
 
 def _quoted(words: list[str]) -> str:
+    return f"[{' '.join(_as_json(word) for word in words)}]"
+
+
+def _as_json(word: str) -> str:
+    if word.isascii():
+        return jsontext.dumps(word)
     import json
 
-    return f"[{' '.join(json.dumps(word, ensure_ascii=False) for word in words)}]"
+    return json.dumps(word, ensure_ascii=False)
 
 
 def _go_duration(span: int) -> str:

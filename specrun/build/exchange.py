@@ -6,7 +6,6 @@ only, and each layer is proven to be what its digests say; an ordinary image is 
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.errors import Damaged, SpecrunError, UsageError
@@ -14,6 +13,7 @@ from specrun.files import write_atomic
 from specrun.oci import digest as digests
 from specrun.oci.reference import Reference
 from specrun.store.layers import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Layer
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class FolderCache(Exchange):
                 target = f"{self.folder}/blobs/{digests.hex_of(record.layer.digest)}"
                 if not os.path.exists(target):
                     _copy(self.store.blobs.path(record.layer.digest), target)
-            write_atomic(f"{self.folder}/steps/{key}.json", json.dumps(record.document()).encode(), mode=0o644)
+            write_atomic(f"{self.folder}/steps/{key}.json", jsontext.dumps(record.document()).encode(), mode=0o644)
 
 
 class RegistryCache(Exchange):
@@ -251,7 +251,7 @@ class RegistryCache(Exchange):
         with ThreadPoolExecutor(_PARALLEL) as pool:
             sent = list(pool.map(lambda one: send(one.media_type, one.digest, one.size), layers.values()))
         records = {"version": VERSION, "steps": {key: record.document() for key, record in steps.items()}}
-        digest, size = blobs.put(json.dumps(records, sort_keys=True).encode())
+        digest, size = blobs.put(jsontext.dumps(records, sort_keys=True).encode())
         try:
             config = send(CONFIG, digest, size)
         finally:
@@ -259,7 +259,7 @@ class RegistryCache(Exchange):
         manifest = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": sent}
         client.request(
             "PUT", f"/v2/{path}/manifests/{self.reference.tag}", scope=scope, headers={"Content-Type": OCI_MANIFEST},
-            body=lambda: json.dumps(manifest).encode(), expected=(201, 202),
+            body=lambda: jsontext.dumps(manifest).encode(), expected=(201, 202),
         )  # fmt: skip
 
 
@@ -267,7 +267,7 @@ def load(path: str) -> Record | None:
     """A record's file; None for one that is not there or cannot be read, which is a step that was not made."""
     try:
         with open(path, "rb") as file:
-            return Record.parse(json.load(file))
+            return Record.parse(jsontext.loads(file.read()))
     except (OSError, ValueError):
         return None
 

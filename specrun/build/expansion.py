@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import re
-
 from specrun.errors import SpecrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping
 
 _SPECIAL = "@*#?-$!"
@@ -237,8 +236,7 @@ class _Scan:
         if value is None:
             return self.text[start : self.at] if self.lexer.keep_unset else ""
         if operator == "/":
-            expression = re.compile(_regex(pattern, greedy=True), re.DOTALL)
-            return expression.sub(lambda _: replacement, value, count=0 if doubled else 1)
+            return _compiled(pattern).sub(lambda _: replacement, value, count=0 if doubled else 1)
         return _trim(value, pattern, suffix=operator == "%", longest=doubled)
 
     def _raw(self, stop: str, *, unescape: bool = False) -> str:
@@ -253,7 +251,7 @@ class _Scan:
 
 
 def _trim(value: str, pattern: str, *, suffix: bool, longest: bool) -> str:
-    expression = re.compile(_regex(pattern, greedy=True), re.DOTALL)
+    expression = _compiled(pattern)
     cuts = range(len(value) + 1)
     if suffix:
         for cut in cuts if longest else reversed(cuts):
@@ -266,11 +264,14 @@ def _trim(value: str, pattern: str, *, suffix: bool, longest: bool) -> str:
     return value
 
 
-def _regex(pattern: str, *, greedy: bool) -> str:
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a shell's pattern; `re` is imported by those Dockerfiles that have any."""
+    import re
+
     parts, letters = [], iter(pattern)
     for letter in letters:
         if letter == "*":
-            parts.append(".*" if greedy else ".*?")
+            parts.append(".*")
         elif letter == "?":
             parts.append(".")
         elif letter == "\\":
@@ -280,4 +281,4 @@ def _regex(pattern: str, *, greedy: bool) -> str:
             parts.append(re.escape(following))
         else:
             parts.append(re.escape(letter))
-    return "".join(parts)
+    return re.compile("".join(parts), re.DOTALL)

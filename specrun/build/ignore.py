@@ -1,14 +1,14 @@
-"""`.dockerignore`: patterns as Docker reads and matches them."""
+"""`.dockerignore`: patterns as Docker reads and matches them. `re` is imported by those builds that have patterns."""
 
 from __future__ import annotations
 
 import posixpath
-import re
 
 from specrun.errors import SpecrunError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable
 
 
@@ -81,6 +81,8 @@ class Patterns:
 
 def _compile(pattern: str) -> re.Pattern[str]:
     """The regular expression of one pattern: `*`, `?`, `[...]` within a component, `**` across them."""
+    import re
+
     parts, position = [], 0
     while position < len(pattern):
         letter = pattern[position]
@@ -112,6 +114,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 def _class(pattern: str, position: int) -> tuple[str, int]:
     """The expression of a class whose content begins at `position`, and where it ends."""
+    from re import escape
+
     negated = pattern.startswith("^", position)
     position += negated
     ranges: list[str] = []
@@ -121,7 +125,7 @@ def _class(pattern: str, position: int) -> tuple[str, int]:
         if pattern.startswith("-", position):
             high, position = _class_letter(pattern, position + 1)
         if low <= high:
-            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+            ranges.append(f"{escape(low)}-{escape(high)}")
         else:
             ranges.append("")  # an empty range matches nothing
     body = "".join(ranges)
@@ -144,7 +148,9 @@ def _class_letter(pattern: str, position: int) -> tuple[str, int]:
 
 def component(pattern: str) -> re.Pattern[str]:
     """The expression of one component of a COPY source, where `*` stops at a slash and `**` is no more than `*`."""
-    return _compile(re.sub(r"\*+", "*", pattern))
+    while "**" in pattern:
+        pattern = pattern.replace("**", "*")
+    return _compile(pattern)
 
 
 def has_wildcard(text: str) -> bool:

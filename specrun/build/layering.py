@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 from specrun.oci import digest as digests
 from specrun.store.blobs import BlobStore
 from specrun.store.layers import Draft, Layer, keep_folder
 from specrun.store.packing import Packer
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def is_empty(upper: str) -> bool:
 
 def encode(document: dict[str, Any]) -> bytes:
     """The configuration as the store writes it, so that its digest is the id that the image will have."""
-    return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+    return jsontext.dumps(document, sort_keys=True, compact=True).encode()
 
 
 _PLAIN = ("history", "config", "author", "created", "platform", "chain")

@@ -5,11 +5,10 @@ The rules are those of the Dockerfile reference, "Format" and "Here-documents".
 
 from __future__ import annotations
 
-import json
-
 from specrun.build.errors import DockerfileError
 from specrun.build.expansion import ExpansionError, Lexer
 from specrun.errors import Place
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -296,7 +295,7 @@ def _json_array(node: Node, rest: str) -> list[str] | None:
     if not rest.startswith("["):
         return None
     try:
-        found = json.loads(rest)
+        found = jsontext.loads(rest)
     except ValueError:
         return None
     if any(not isinstance(item, str) for item in found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 
@@ -17,7 +16,7 @@ from specrun.build.tree import Source, Tree, inputs_of
 from specrun.build.trees import Trees, fresh
 from specrun.errors import SpecrunError
 from specrun.files import remove_tree
-from specrun_runtime import mounts
+from specrun_runtime import jsontext, mounts
 from specrun_runtime.fds import Fd
 from specrun_runtime.users import UnknownUser, resolve
 
@@ -109,7 +108,7 @@ class StageBuilder:
         state.history = list(document.get("history") or [])
         state.config = dict(document.get("config") or {})
         state.author, state.created = document.get("author") or "", document.get("created") or ""
-        state.chain = json.dumps([image.id, image.diff_ids])
+        state.chain = jsontext.dumps([image.id, image.diff_ids])
         return state
 
     def _step(self, step: Step, state: StageState, evaluator: Evaluator) -> None:
@@ -141,7 +140,7 @@ class StageBuilder:
     def _inputs(self, step: Step, inputs: Inputs, stack: ExitStack) -> list[Source]:
         """Fill in what decides the step's result; gives the sources of a copy, found and open."""
         if step.kind == "meta":
-            inputs.parts["configuration"] = [json.dumps(step.config, sort_keys=True)]
+            inputs.parts["configuration"] = [jsontext.dumps(step.config, sort_keys=True)]
             return []
         if step.kind == "run" and isinstance(step.instruction, Run):
             inputs.parts["argument"] = step.arguments

@@ -11,7 +11,7 @@ import stat
 
 from specrun.build.errors import BuildFailed
 from specrun.build.ignore import Patterns, component, has_wildcard
-from specrun.oci.digest import bulk
+from specrun.oci.digest import bulk, sha256
 from specrun_runtime.fds import Fd
 from specrun_runtime.paths import open_in_root
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from specrun.build.parser import Node
 
 _CHUNK = 1 << 20
+_SMALL = 16 << 10
+"""Bytes of a file up to which it is not worth having OpenSSL hash it."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -228,7 +230,7 @@ def attributes(file: int) -> dict[str, bytes]:
 
 
 def _content_digest(file: int, info: os.stat_result) -> str:
-    state = bulk()
+    state = sha256() if info.st_size < _SMALL else bulk()
     if stat.S_ISREG(info.st_mode):
         while data := os.read(file, _CHUNK):
             state.update(data)

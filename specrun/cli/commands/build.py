@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import _signal  # the module signal would load enum
 import os
-import signal
 import stat
 import sys
 
@@ -135,9 +134,9 @@ def _end_tidily() -> None:
     def end(number: int, _: object) -> NoReturn:
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup(1) has the second ignored
-            signal.signal(number, end)
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        if _signal.getsignal(number) == _signal.SIG_DFL:  # nohup(1) has the second ignored
+            _signal.signal(number, end)
 
 
 def _tell(result: Result, context: Context) -> None:
@@ -154,6 +153,8 @@ def _write_files(options: Parsed, result: Result) -> None:
     if options.iidfile:
         write_atomic(options.iidfile, result.id.encode(), mode=0o644, durable=False)
     if options.metadata_file:
+        import json
+
         document = {
             "containerimage.config.digest": result.id,
             "containerimage.digest": result.manifest_digest,
