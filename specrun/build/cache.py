@@ -81,9 +81,12 @@ class Cache:
         return found
 
     def save(self, key: str, record: Record) -> None:
-        """Remember a finished step; its layer is in the store already."""
+        """Remember a finished step; its layer is in the store already.
+
+        What a power failure takes is a step that is done again, so nobody waits for the disk here.
+        """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        write_atomic(f"{self.folder}/{key}.json", jsontext.dumps(record.document()).encode())
+        write_atomic(f"{self.folder}/{key}.json", jsontext.dumps(record.document()).encode(), durable=False)
 
     def export(self, place: Place, keys: list[str]) -> None:
         """Let the records and layers of these steps be where `--cache-from` can name them. Raises SpecrunError."""

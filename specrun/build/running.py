@@ -91,6 +91,8 @@ class Runner:
             network=self.network if network == "default" else network,
             mounts=[request for request in requests if request],
             container_id=os.urandom(32).hex(),
+            log_driver="none",
+            transient=True,
         )
         announce(request.container_id)  # before it is made: a build that is killed in between leaves what is known
         try:

@@ -55,9 +55,7 @@ def connect(
                 networking.rewrite_resolver(container.record, container.directory)
             lines = [f"{address}\t{container.config['Hostname']}" for address in _addresses(endpoint)]
             _edit_hosts(container.directory, lambda kept: [*kept, *lines])
-        networking.save_wishes(
-            container.directory, [*wishes, wish.document()], durable=not container.record.auto_remove
-        )
+        networking.save_wishes(container.directory, [*wishes, wish.document()], durable=container.record.durable)
     _tell(engine, network, container, "connect")
 
 
@@ -81,7 +79,7 @@ def disconnect(engine: Engine, name: str, container: Container) -> None:
             _edit_hosts(
                 container.directory, lambda lines: [line for line in lines if line.partition("\t")[0] not in gone]
             )
-        networking.save_wishes(container.directory, kept, durable=not container.record.auto_remove)
+        networking.save_wishes(container.directory, kept, durable=container.record.durable)
     _tell(engine, network, container, "disconnect")
 
 
@@ -97,7 +95,7 @@ def publish(engine: Engine, container: Container, ports: dict[str, list[dict[str
         container.record.host_config["PortBindings"] = ports
         exposed = {**(container.record.config.get("ExposedPorts") or {}), **{port: {} for port in ports}}
         container.record.config["ExposedPorts"] = exposed
-        container.record.save(container.directory, durable=not container.record.auto_remove)
+        container.record.save(container.directory, durable=container.record.durable)
 
 
 def members(engine: Engine, network: Network) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -134,7 +134,7 @@ class Engine(Existing):
         self._settle_network(request)
         record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"
-        durable = not request.auto_remove
+        durable = record.durable
         with locked(self.root.lock("making"), shared=True):  # a mend in between would take it for a crash's
             os.mkdir(hidden, 0o700)
             owner = state.own(hidden)
@@ -239,7 +239,7 @@ class Engine(Existing):
                 "health": told["health"],
                 "log": told["log"],
                 "init": bool(record.host_config.get("Init")),
-                "durable": not record.auto_remove,
+                "durable": record.durable,
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": groups.name_of(self.root, record),
                 "events": {"folder": self.root.events, "attributes": told["attributes"], "id": record.id},

@@ -97,7 +97,7 @@ def rename(engine: Existing, container: Container, name: str) -> None:
             raise Conflict("Renaming a container with the same name as its current name")
         claim_name(engine.root, name, container.id)
         container.record.name = name
-        container.record.save(container.directory, durable=not container.record.auto_remove)
+        container.record.save(container.directory, durable=container.record.durable)
         release_name(engine.root, before, container.id)
         if container.state.is_up:
             orders.renew(container)
@@ -192,7 +192,7 @@ def _limits(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 def _keep(container: Container) -> None:
     """Write the changed record, and tell those who work by it."""
-    container.record.save(container.directory, durable=not container.record.auto_remove)
+    container.record.save(container.directory, durable=container.record.durable)
     if container.state.is_up:
         bundle.renew_limits(container.record, container.directory)
         orders.renew(container)

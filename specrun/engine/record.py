@@ -26,9 +26,10 @@ _FIELDS = (
     "host_config",
     "auto_remove",
     "mounts",
+    "transient",
 )
 
-_LATER: dict[str, Any] = {"mounts": []}
+_LATER: dict[str, Any] = {"mounts": [], "transient": False}
 """Fields that records of earlier versions lack, and what they mean there."""
 
 
@@ -49,10 +50,17 @@ class Record:
     auto_remove: bool
     mounts: list[dict[str, Any]]
     """As `Mounts` of `docker inspect`, and some keys more (specrun.engine.mounting)."""
+    transient: bool
+    """Whether whoever made it removes it after its end, as a build does; after a crash nobody needs it."""
 
     def __init__(self, **values: Any) -> None:
         for field in _FIELDS:
             setattr(self, field, values[field] if field in values else _LATER[field])
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is written of it has to outlast a power failure, which it does not survive itself."""
+        return not (self.auto_remove or self.transient)
 
     def save(self, directory: str, *, durable: bool) -> None:
         """Write `container.json` into the container's folder."""

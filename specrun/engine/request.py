@@ -46,6 +46,7 @@ class ContainerRequest:
         "stop_signal",
         "stop_timeout",
         "sysctls",
+        "transient",
         "tty",
         "user",
         "volumes_from",
@@ -86,6 +87,7 @@ class ContainerRequest:
         log_options: dict[str, str] | None = None,
         attach: list[str] | None = None,
         container_id: str = "",
+        transient: bool = False,
     ) -> None:
         self.image = image
         self.name = name
@@ -100,6 +102,8 @@ class ContainerRequest:
         self.hostname = hostname
         self.labels = labels or {}
         self.auto_remove = auto_remove
+        self.transient = transient
+        """Whether the caller removes it after its end: then nothing of it need outlast a power failure."""
         self.interactive = interactive
         self.detached = detached
         self.tty = tty

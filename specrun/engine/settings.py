@@ -35,6 +35,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
         path=command[0],
         args=command[1:],
         auto_remove=request.auto_remove,
+        transient=request.transient,
         config={
             "Hostname": hostname,
             "Domainname": request.domainname,

@@ -12,7 +12,7 @@ import os
 import stat
 
 from specrun.errors import Damaged, SpecrunError
-from specrun.files import locked, remove_tree, sync_directory, write_atomic
+from specrun.files import discard, locked, remove_tree, sync_directory, write_atomic
 from specrun.oci import digest as digests
 from specrun.store import tar
 from specrun.store.compression import compress, decompress
@@ -106,17 +106,28 @@ def keep_folder(root: Root, blobs: BlobStore, draft: Draft, packer: Packer, *, p
     `packer` walks the draft's folder and should have `settle` set. With `plain` the blob is not compressed. Call
     it while `ImageStore.adding` is held, and name the layer in an image before letting go.
     """
-    layer = store_archive(blobs, packer, plain=plain)
+    if plain:
+        return _keep_plain(blobs, draft, packer)
+    layer = store_archive(blobs, packer)
     layer.content_size = packer.content_size
     draft.commit(layer.diff_id, Unpacked(packer.members, packer.content_size))
     return layer
 
 
-def store_archive(blobs: BlobStore, archive: Iterable[bytes], *, plain: bool = False) -> Layer:
-    """Store a tar archive as a layer's blob, compressed unless `plain`; the content size is not known yet (0)."""
-    if plain:
-        digest, size = blobs.put_stream(archive)
-        return Layer(digest, size, LAYER_TAR, digest, 0)
+def _keep_plain(blobs: BlobStore, draft: Draft, packer: Packer) -> Layer:
+    """Files and archive go to the disk together: one wait instead of two."""
+    path, digest = blobs.draft(packer, flush=False)
+    try:
+        size = os.stat(path).st_size
+        draft.commit(digest, Unpacked(packer.members, packer.content_size), lambda: blobs.settle(path, digest))
+    except BaseException:
+        discard(path)
+        raise
+    return Layer(digest, size, LAYER_TAR, digest, packer.content_size)
+
+
+def store_archive(blobs: BlobStore, archive: Iterable[bytes]) -> Layer:
+    """Store a tar archive as a layer's blob, compressed; the content size is not known yet (0)."""
     state = digests.bulk()
 
     def hashed() -> Iterator[bytes]:
@@ -169,11 +180,15 @@ class Draft:
         finally:
             os.close(self._lock)
 
-    def commit(self, diff_id: str, found: Unpacked) -> None:
-        """Let it appear as the layer `diff_id`; one that is there already stays, and this one goes."""
+    def commit(self, diff_id: str, found: Unpacked, before: Callable[[], object] = bool) -> None:
+        """Let it appear as the layer `diff_id`; one that is there already stays, and this one goes.
+
+        `before` is called when everything that was written so far, here or beside, is on the disk.
+        """
         final = f"{self._root.layers}/{digests.hex_of(diff_id)}"
         # Layer files that are not on the disk when the record is are how stores get files of no length.
         libc.syncfs(self._lock)
+        before()
         write_atomic(f"{self.path}/committed", f"{diff_id} {found.members} {found.content_size}\n".encode())
         if not os.path.exists(f"{final}/committed"):
             remove_tree(final)  # what an older version may have left
