@@ -273,7 +273,7 @@ class Engine(Existing):
 def _place(record: Record, hidden: str, directory: str) -> None:
     """Complete the folder of a new container and give it its final name; what it holds is on the disk by then."""
     record.save(hidden, durable=False)
-    if not record.auto_remove:
+    if record.durable:
         sync_files(hidden)
     os.rename(hidden, directory)
 
