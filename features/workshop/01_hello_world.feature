@@ -36,3 +36,11 @@ Feature: Hello, world
     When I run `docker run --rm busybox no-such-command`
     Then it exits with 127
     And its errors contain "executable file not found in $PATH"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "01-hello-world.yaml"
+    When I run `specrun apply 01-hello-world.yaml`
+    Then its output matches "^hello world$"
+    When I run `specrun plan 01-hello-world.yaml`
+    Then it succeeds

@@ -57,6 +57,18 @@ Feature: Where is my container?
     When I run `docker ps -aq`
     Then its output is ""
 
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "02-where-is-my-container.yaml"
+    When I run `specrun apply 02-where-is-my-container.yaml`
+    Then its output matches "^hello world$"
+    When I run `docker ps --format "{{.Names}}"`
+    Then its output is "running"
+    When I run `docker ps -a --format "{{.Names}}" | sort | xargs`
+    Then its output is "finished running"
+    When I run `specrun plan 02-where-is-my-container.yaml`
+    Then it succeeds
+
   @learner
   Scenario: You have seen a container end
     When I run `docker ps -a`

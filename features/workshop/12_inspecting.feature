@@ -44,3 +44,14 @@ Feature: Inspecting a running container
     When I run `docker inspect no_such_thing`
     Then it exits with 1
     And its errors contain "no_such_thing"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "12-inspecting.yaml"
+    When I run `specrun apply 12-inspecting.yaml`
+    Then it succeeds
+    When I run `specrun check 12-inspecting.yaml`
+    Then it succeeds
+    And its output contains "2 hold, 0 do not."
+    When I run `specrun plan 12-inspecting.yaml`
+    Then it succeeds

@@ -56,3 +56,14 @@ Feature: Attaching to a running container
     When I run `docker exec simple1 true`
     Then it exits with 1
     And its errors contain "is not running"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "13-attaching.yaml"
+    And I ran `docker rm -f simple1`
+    When I run `specrun apply 13-attaching.yaml`
+    Then it succeeds
+    When I run `docker exec simple1 cat /proc/1/comm`
+    Then its output is "sleep"
+    When I run `specrun plan 13-attaching.yaml`
+    Then it succeeds

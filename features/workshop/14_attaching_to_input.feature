@@ -22,3 +22,13 @@ Feature: Attaching to containers input
   Scenario: The end of the input is passed on
     When I run `printf 'one\ntwo\n' | docker run --rm -i busybox wc -l`
     Then its output is "2"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "14-attaching-to-input.yaml"
+    When I run `specrun apply 14-attaching-to-input.yaml`
+    Then its output matches "^hello there$"
+    When I run `specrun check 14-attaching-to-input.yaml`
+    Then it succeeds
+    When I run `specrun plan 14-attaching-to-input.yaml`
+    Then it succeeds

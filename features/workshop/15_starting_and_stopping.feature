@@ -58,6 +58,20 @@ Feature: Starting and stopping containers
     When I run `docker run --rm --name simple1 busybox echo again`
     Then its output is "again"
 
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "15-starting-and-stopping.yaml"
+    When I run `specrun apply 15-starting-and-stopping.yaml`
+    Then the container "simple1" is running
+    Given I ran `docker stop simple1`
+    When I run `specrun plan 15-starting-and-stopping.yaml`
+    Then it exits with 2
+    And its output contains "start it again"
+    Given I ran `specrun apply 15-starting-and-stopping.yaml`
+    Then the container "simple1" is running
+    When I run `specrun plan 15-starting-and-stopping.yaml`
+    Then it succeeds
+
   @learner
   Scenario: You have stopped and started it
     Then the container "simple1" is running

@@ -25,3 +25,13 @@ Feature: Starting from scratch
     When I run `docker run --rm hello /hello.sh`
     Then it fails
     And its errors contain "no such file or directory"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "16-from-scratch.yaml"
+    When I run `specrun apply 16-from-scratch.yaml`
+    Then it succeeds
+    When I run `docker images hello --format "{{.Size}}"`
+    Then its output is "31B"
+    When I run `specrun plan 16-from-scratch.yaml`
+    Then it succeeds

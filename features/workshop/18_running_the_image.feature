@@ -21,3 +21,11 @@ Feature: Running the image
     Then its output matches "^hello +latest +[0-9a-f]{12} +.*ago +[0-9.]+MB$"
     When the workshop says `docker run --rm hello /hello.sh`
     Then its output is "hello, world!"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "18-running-the-image.yaml"
+    When I run `specrun apply 18-running-the-image.yaml`
+    Then its output matches "^hello, world!$"
+    When I run `specrun plan 18-running-the-image.yaml`
+    Then it succeeds

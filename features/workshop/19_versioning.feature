@@ -26,3 +26,13 @@ Feature: Versioning
     Then its output is "hello, world!"
     When I run `docker run --rm hello:v2 /hello.sh`
     Then its output is "hello, world v2!"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "19-versioning.yaml"
+    When I run `specrun apply 19-versioning.yaml`
+    Then its output matches "^hello, world v2!$"
+    When I run `docker run --rm hello /hello.sh`
+    Then its output is "hello, world!"
+    When I run `specrun plan 19-versioning.yaml`
+    Then it succeeds

@@ -15,3 +15,11 @@ Feature: Entry point
     Then its output is "hello, world !"
     When the workshop says `docker run --rm hello:v3 woo`
     Then its output is "hello, world woo!"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "20-entry-point.yaml"
+    When I run `specrun apply 20-entry-point.yaml`
+    Then its output matches "woo"
+    When I run `specrun plan 20-entry-point.yaml`
+    Then it succeeds

@@ -22,3 +22,11 @@ Feature: Environment variables
     Then its output is "hello, Bob and !"
     When I run `docker run --rm -e BUILD1=Jon -e RUN1=Alice hello:v4`
     Then its output is "hello, Jon and Alice!"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "21-environment-in-builds.yaml"
+    When I run `specrun apply 21-environment-in-builds.yaml`
+    Then its output matches "Alice"
+    When I run `specrun plan 21-environment-in-builds.yaml`
+    Then it succeeds

@@ -19,3 +19,11 @@ Feature: Build arguments
     And I ran `docker build --build-arg=BUILD1="Alice and Bob" -t hello:v5 .`
     When I run `docker run --rm hello:v5`
     Then its output is "hello, Alice and Bob!"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "22-build-arguments.yaml"
+    When I run `specrun apply 22-build-arguments.yaml`
+    Then its output matches "Alice and Bob"
+    When I run `specrun plan 22-build-arguments.yaml`
+    Then it succeeds

@@ -42,3 +42,11 @@ Feature: Build layers and caching
     Then its output is "1"
     When I run `docker image inspect -f '{{index .RootFS.Layers 2}}' hello:v6 hello:v7 | sort -u | wc -l`
     Then its output is "2"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "23-build-cache.yaml"
+    When I run `specrun apply 23-build-cache.yaml`
+    Then it succeeds
+    When I run `specrun plan 23-build-cache.yaml`
+    Then it succeeds

@@ -20,3 +20,13 @@ Feature: RUN command
     Then its output matches "^curl [0-9.]+"
     When the workshop says `docker images`
     Then its output matches "^myubuntu +latest +[0-9a-f]{12} +.*ago +[0-9.]+MB$"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "24-run-command.yaml"
+    When I run `specrun apply 24-run-command.yaml`
+    Then it succeeds
+    When I run `docker run --rm --network none --entrypoint curl myubuntu --version`
+    Then its output matches "^curl [0-9.]+"
+    When I run `specrun plan 24-run-command.yaml`
+    Then it succeeds

@@ -34,3 +34,21 @@ Feature: Removing images and containers
     When I run `docker rmi mine`
     Then it succeeds
     And there is no image "mine"
+
+  @specrun
+  Scenario: The same from a spec
+    Given the workshop's spec "25-removing-images.yaml"
+    And I ran `specrun apply --profile myubuntu 25-removing-images.yaml`
+    Then the container "user" is running
+    When I run `docker rmi myubuntu`
+    Then it fails
+    When I run `specrun plan --prune 25-removing-images.yaml`
+    Then it exits with 2
+    And its output contains "2 to change: 0 create, 0 update, 0 replace, 2 delete"
+    When I run `specrun apply --prune 25-removing-images.yaml`
+    Then it succeeds
+    And there is no container "user"
+    And there is no image "myubuntu"
+    And there is an image "busybox"
+    When I run `specrun plan 25-removing-images.yaml`
+    Then it succeeds

@@ -31,3 +31,13 @@ def test_the_text_is_taken_apart() -> None:
     assert list(parts) == ["One", "Two"]
     assert workshop.commands_of(parts["One"]) == ["a b", "c"]
     assert parts["Two"] == "y"
+
+
+def test_each_section_has_a_spec_that_its_feature_applies() -> None:
+    top = Path(__file__).parents[2]
+    specs = {path.name[:2]: path.name for path in (top / "specs/workshop").glob("*.yaml")}
+    features = {path.name[:2]: path.read_text() for path in (top / "features/workshop").glob("*.feature")}
+    assert specs.keys() == features.keys()
+    assert len(specs) == 27
+    for number, name in specs.items():
+        assert f"`specrun apply {name}`" in features[number] or f" {name}`" in features[number], name
