@@ -88,7 +88,9 @@ class _Features:
         ]
 
     def pytest_bdd_before_scenario(self, request: pytest.FixtureRequest, feature: Any, scenario: Any) -> None:
-        """Begin its record."""
+        """Begin its record, and make its world."""
+        if _is_ours(request):  # before the world is made, which may skip the scenario, or fail
+            request.node.stash[_RESULT] = self._record(request.node, feature, scenario)
         world = _world_of(request)
         if world is None:
             return
@@ -96,15 +98,18 @@ class _Features:
         world.source = Path(feature.filename).parent
         if "internet" in _tags(feature, scenario):
             world.engine.connect()
-        request.node.stash[_RESULT] = {
+
+    def _record(self, item: pytest.Item, feature: Any, scenario: Any) -> dict[str, Any]:
+        """What is known of a scenario before its first step."""
+        return {
             "feature": feature.name,
             "file": os.path.relpath(feature.filename, self.config.rootpath),
             "scenario": scenario.name,
             "rule": scenario.rule.name if getattr(scenario, "rule", None) else "",
             "line": scenario.line_number,
-            "example": getattr(request.node, "callspec", None) and request.node.callspec.id or "",
+            "example": getattr(item, "callspec", None) and item.callspec.id or "",  # type: ignore[attr-defined]
             "tags": sorted(_tags(feature, scenario)),
-            "engine": world.engine.name,
+            "engine": self.config.getoption("--engine"),
             "steps": [],
             "planned": [f"{step.keyword.strip()} {step.name}" for step in scenario.steps],
         }
@@ -174,7 +179,7 @@ class _Features:
             result["status"] = report.outcome
             result["seconds"] = round(report.duration, 3)
             result["id"] = report.nodeid
-            result["error"] = "" if report.passed else report.longreprtext[-4000:]
+            result["error"] = "" if report.passed else _reason(report)
             self.results.append(result)
         elif report.nodeid.partition("::")[0].endswith(".feature") and (report.failed or report.skipped):
             self._no_scenario(report)
@@ -187,12 +192,11 @@ class _Features:
                 result["status"] = "failed"
                 result["error"] = report.longreprtext[-4000:]
                 return
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext[-4000:]
         self.results.append(
             {
                 "feature": file, "file": file, "scenario": name, "rule": "", "line": 0, "example": "", "tags": [],
                 "engine": self.config.getoption("--engine"), "steps": [], "planned": [], "id": report.nodeid,
-                "status": "skipped" if report.skipped else "failed", "seconds": 0.0, "error": str(reason),
+                "status": "skipped" if report.skipped else "failed", "seconds": 0.0, "error": _reason(report),
             }
         )  # fmt: skip
 
@@ -272,6 +276,11 @@ if pytest_bdd is not None:
             """As pytest-xdist names the worker; "master" without it."""
             workerinput: dict[str, str] = getattr(request.config, "workerinput", {})
             return workerinput.get("workerid", "master")
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Why it was skipped, or what was wrong."""
+    return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else report.longreprtext[-4000:]
 
 
 def _story(result: dict[str, Any]) -> str:

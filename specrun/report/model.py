@@ -224,6 +224,29 @@ def read(paths: Iterable[str]) -> list[dict[str, Any]]:
     return runs
 
 
+_SHORT_ERROR = 200
+
+
+def shortened(runs: list[dict[str, Any]], length: int) -> list[dict[str, Any]]:
+    """The same runs with at most `length` characters of what each command has printed, for a small report.
+
+    With 0, steps that passed have no evidence.
+    """
+
+    def cut(text: str, most: int = length) -> str:
+        return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)\n"
+
+    def step(found: dict[str, Any]) -> dict[str, Any]:
+        kept = found["commands"] if length or found["status"] != "passed" else []
+        commands = [{**one, "output": cut(one["output"]), "errors": cut(one["errors"])} for one in kept]
+        return {**found, "commands": commands, "error": cut(found["error"], max(length, _SHORT_ERROR))}
+
+    return [
+        {**run, "scenarios": [{**one, "steps": list(map(step, one["steps"]))} for one in run["scenarios"]]}
+        for run in runs
+    ]
+
+
 def build(runs: list[dict[str, Any]], waivers: Iterable[Waiver] = (), *, title: str = "Conformance report") -> Report:
     """The report of `runs`; runs on one engine are attempts at the same scenarios."""
     configurations: dict[str, dict[str, str]] = {}

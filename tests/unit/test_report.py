@@ -46,6 +46,17 @@ def verdicts(report: model.Report) -> dict[str, Verdict]:
     return {row.name: row.outcomes["specrun"].verdict for section in report.sections for row in section.scenarios}
 
 
+def test_evidence_is_cut_for_a_small_report() -> None:
+    long = scenario("good", "passed")
+    long["steps"][0]["commands"] = [{"line": "x", "status": 0, "output": "a" * 90, "errors": "b", "seconds": 0.1}]
+    (short,) = model.shortened([run(long)], 10)
+    (command,) = short["scenarios"][0]["steps"][0]["commands"]
+    assert (command["output"], command["errors"]) == ("aaaaaaaaaa… (90 characters)\n", "b")
+    assert len(long["steps"][0]["commands"][0]["output"]) == 90  # what was given is as it was
+    assert model.shortened([run(long)], 0)[0]["scenarios"][0]["steps"][0]["commands"] == []
+    assert verdicts(model.build([short])) == {"good": Verdict.PASSED}
+
+
 def test_verdicts() -> None:
     first = run(
         scenario("good", "passed"), scenario("bad", "failed"), scenario("off", "skipped"), scenario("odd", "failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
@@ -17,6 +17,7 @@ FORMS = ("html", "md", "junit", "json")
 
 OPTIONS = [
     Option("--earlier", "value", "Results of an earlier run to compare with", "file"),
+    Option("--evidence", "number", "Keep at most so many characters of what each command has printed"),
     Option("--form", "list", "html, md, junit or json (default: all of them)", "form"),
     Option("--out", "value", "Folder to write to (default: reports)", "folder"),
     Option("--title", "value", "The report's title", "text"),
@@ -40,7 +41,7 @@ def run(arguments: list[str], context: Context) -> int:
     return publish(read(options.arguments), options, context)
 
 
-def publish(runs: list[dict[str, object]], options: Parsed, context: Context) -> int:
+def publish(runs: list[dict[str, Any]], options: Parsed, context: Context) -> int:
     """Build the report of `runs`, write it as the options say, and say how it went."""
     from specrun.report import model
     from specrun.report.write import write
@@ -49,6 +50,7 @@ def publish(runs: list[dict[str, object]], options: Parsed, context: Context) ->
     if unknown:
         raise UsageError(f"--form {unknown[0]}: expected one of {', '.join(FORMS)}")
     waivers = known(options)
+    runs = runs if options.evidence is None else model.shortened(runs, options.evidence)
     title = {"title": options.title} if options.title else {}
     report = model.build(runs, waivers, **title)
     if options.earlier:
