@@ -119,7 +119,7 @@ MUTATIONS = [
     Mutation(
         "names are not unique",
         "specrun/engine/record.py",
-        "            if holder and _exists(root, holder):",
+        "            if holder and is_there(root, holder):",
         "            if False:",
         "15_starting_and_stopping",
         "a_name_stands_for_one_container",
