@@ -60,6 +60,10 @@ class Refused(OSError):
         super().__init__(number, message, subject)
 
 
+FIND_CONTAINER = "find the container"
+"""The step at which it turns out that a container to be joined does not run, or not any more."""
+
+
 class StartFailed(Exception):
     """The container's command never ran: `step` says where set-up stopped, `status` is the exit status to give."""
 

@@ -6,11 +6,13 @@ streams, and the pid namespace, which makes it visible inside, is entered last.
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 
 from specrun_runtime import channel, init, libc, namespaces, seccomp
 from specrun_runtime.constants import Clone, Prctl
-from specrun_runtime.errors import IsolationError, StartFailed
+from specrun_runtime.errors import FIND_CONTAINER, IsolationError, StartFailed
 from specrun_runtime.fds import open_process
 
 TYPE_CHECKING = False
@@ -52,7 +54,7 @@ class Joining:
             )
         handle = open_process(self.container, self.started)
         if handle is None:
-            raise StartFailed("find the container", "the container is not running")
+            raise StartFailed(FIND_CONTAINER, "the container is not running")
         ours, theirs = channel.Channel.pair()
         try:
             between = os.fork()
@@ -80,16 +82,19 @@ class Joining:
             step = "join the namespaces"
             flags = self._differing()
             libc.setns(handle, flags)
-            os.close(handle)
             if flags & Clone.NEWUSER:
                 namespaces.become_root()
             pid = os.fork()
             if pid == 0:
+                os.close(handle)
                 init.join(self.body, theirs)
             theirs.send({"event": "pid", "pid": pid})
         except BaseException as error:
-            number = getattr(error, "errno", 0) or 0
-            theirs.send({"event": "failed", "step": step, "message": str(error), "number": number, "status": 125})
+            number, message = getattr(error, "errno", 0) or 0, str(error)
+            # When it has ended meanwhile, or is about to, whatever has failed is a consequence.
+            if number == errno.ESRCH or _has_ended(handle):
+                step, message = FIND_CONTAINER, "the container is not running"
+            theirs.send({"event": "failed", "step": step, "message": message, "number": number, "status": 125})
         finally:
             os._exit(0)
 
@@ -124,3 +129,10 @@ class Joining:
             raise StartFailed(failure["step"], failure["message"], failure["number"], failure["status"])
         if not self.pid:
             raise StartFailed("join the container", "the process ended without a word")
+
+
+def _has_ended(handle: int) -> bool:
+    """Whether the process of a pidfd has ended (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))

@@ -7,6 +7,7 @@ import select
 
 from specrun.errors import Conflict, SpecrunError, UsageError
 from specrun_runtime import jsontext, launch, state
+from specrun_runtime.errors import FIND_CONTAINER, StartFailed
 from specrun_runtime.fds import write_all
 
 TYPE_CHECKING = False
@@ -84,6 +85,11 @@ class Execution:
             self._monitor.begin(order)
             engine.tell(container, f"exec_start: {self._what}", execID=self.id)
             _, self.terminal = self._monitor.await_start()
+        except StartFailed as error:
+            self.close()
+            if error.step == FIND_CONTAINER:  # it has ended meanwhile
+                raise Conflict(f"Container {container.id} is not running") from error
+            raise
         except BaseException:
             self.close()
             raise

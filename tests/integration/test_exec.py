@@ -247,3 +247,13 @@ def test_several_watch_at_once(host: Host, count: int) -> None:
         assert [watcher.communicate(timeout=15)[0] for watcher in watchers] == [wanted] * count
         watchers_status = {watcher.returncode for watcher in watchers}
         assert watchers_status == {0}
+
+
+def test_a_container_that_ends_meanwhile_is_told_from_a_failure(host: Host) -> None:
+    for _ in range(4):
+        host.ok("run", "-d", "--network", "none", "--name", "one", "busybox", "sleep", "0.4")
+        while not (done := host.run("exec", "one", "true")).returncode:
+            continue
+        # Or the command was there already, and was killed with the container.
+        assert (done.returncode == 1 and b"is not running" in done.stderr) or done.returncode == 137, done.stderr
+        host.ok("rm", "-f", "one")
