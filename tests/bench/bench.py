@@ -1,4 +1,7 @@
-"""`./dev bench`: specrun, and Docker in turn where it is installed, in one run; medians and their ratio."""
+"""`./dev bench [WORD...]`: specrun, and Docker in turn where it is installed, in one run; medians and their ratio.
+
+With words, only those cases of `CASES` whose names contain one of them.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +77,8 @@ def line(program: str, arguments: list[str], folder: str) -> list[str]:
 
 def main() -> int:
     """Print a table; gives the exit status."""
-    from tabulate import tabulate
-
+    wanted = sys.argv[1:]
+    headers = ["case", "specrun ms", "(least)", "docker ms", "ratio"]
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srb-"))
         ours = {**os.environ, "SPECRUN_ROOT": f"{folder}/root", "SPECRUN_RUN": f"{folder}/run"}
@@ -94,6 +97,8 @@ def main() -> int:
                 subprocess.run(prepare, env=environment, check=True, capture_output=True)
                 stack.callback(subprocess.run, [program, "rm", "-f", "up"], env=environment, capture_output=True)
         for name, arguments in CASES.items():
+            if wanted and not any(word in name for word in wanted):
+                continue
             mine, docker = [], []
             for number in range(RUNS + 1):
                 sample = measure(line(COMMAND, arguments, folder), ours)
@@ -108,6 +113,10 @@ def main() -> int:
                 else ["-", "-"]
             )
             rows.append(row)
+        if wanted:
+            print(_table(rows, headers))
+            subprocess.run([COMMAND, "network", "prune", "-f"], env=ours, check=True)
+            return 0
         contexts = Path(folder) / "contexts"
         builds.make_contexts(contexts)
         for case in builds.CASES:
@@ -131,8 +140,7 @@ def main() -> int:
         for count in (100, 1000, 10000):
             took = planning.seconds(count) * 1000
             rows.append([f"plan of {count:,} objects, nothing to do", took, took, "-", "-"])
-        headers = ["case", "specrun ms", "(least)", "docker ms", "ratio"]
-        print(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", ".0f", ".0f", ".0f", ".2f")))
+        print(_table(rows, headers))
         print(builds.peak_of_a_large_build(COMMAND, ours, contexts))
         if theirs and shutil.which("iperf3"):
             mine_rate, docker_rate = throughput.compare((COMMAND, ours), ("docker", theirs))
@@ -146,8 +154,14 @@ def main() -> int:
         from tests.bench.runtime import rows as runtime_rows
 
         headers = ["the runtime", "specrun ms", "(least)", "runc ms", "ratio"]
-        print(tabulate(runtime_rows(RUNS), headers, tablefmt="plain", floatfmt=(".0f", ".1f", ".1f", ".1f", ".2f")))
+        print(_table(runtime_rows(RUNS), headers, 1))
     return 0
+
+
+def _table(rows: list[list[object]], headers: list[str], digits: int = 0) -> str:
+    from tabulate import tabulate
+
+    return str(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", *[f".{digits}f"] * 3, ".2f")))
 
 
 def _monitor_memory(environment: dict[str, str]) -> int:
