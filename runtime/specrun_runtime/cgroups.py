@@ -120,20 +120,30 @@ class Cgroup:
 
     def _create(self) -> None:
         for hierarchy in self.where:
-            folder = hierarchy.path
-            relative = self.folder(hierarchy).removeprefix(f"{hierarchy.path}/")
-            for part in relative.split("/"):
-                parent, folder = folder, f"{folder}/{part}"
-                if hierarchy.unified and self.pure:
-                    _hand_down_controllers(parent)
+            for attempt in range(20):
                 try:
-                    os.mkdir(folder, 0o755)
-                except FileExistsError:
-                    pass
-                except OSError as error:
-                    raise IsolationError.of(error.errno or 5, "mkdir", folder) from error
-                if "cpuset" in hierarchy.controllers:
-                    _seed_cpuset(parent, folder)
+                    self._create_in(hierarchy)
+                    break
+                except IsolationError as error:
+                    if error.errno != errno.ENOENT or attempt == 19:
+                        raise
+                    # A parent went with the last group below it after we had found it.
+
+    def _create_in(self, hierarchy: Hierarchy) -> None:
+        folder = hierarchy.path
+        relative = self.folder(hierarchy).removeprefix(f"{hierarchy.path}/")
+        for part in relative.split("/"):
+            parent, folder = folder, f"{folder}/{part}"
+            if hierarchy.unified and self.pure:
+                _hand_down_controllers(parent)
+            try:
+                os.mkdir(folder, 0o755)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise IsolationError.of(error.errno or 5, "mkdir", folder) from error
+            if "cpuset" in hierarchy.controllers:
+                _seed_cpuset(parent, folder)
 
     def limit(self, wanted: dict[str, Any], *, devices: bool = True) -> None:
         """Apply `linux.resources` of the runtime specification; what can't be applied raises IsolationError.
@@ -323,12 +333,21 @@ def _remove_folder(folder: str, deadline: float) -> None:
             time.sleep(0.005)
 
 
-def existing(prefix: str, where: list[Hierarchy] | None = None) -> list[str]:
-    """The names of the groups of this host that begin with `prefix`, in whichever hierarchy."""
+def remove_unused(folders: list[str]) -> None:
+    """Remove those of the groups that have neither a process nor a group below them."""
+    for folder in folders:
+        try:
+            os.rmdir(folder)
+        except OSError:
+            continue
+
+
+def existing(prefix: str, where: list[Hierarchy] | None = None, parent: str = "") -> list[str]:
+    """The names of the groups below `parent` that begin with `prefix`, in whichever hierarchy."""
     names: set[str] = set()
     for hierarchy in hierarchies() if where is None else where:
         try:
-            names.update(name for name in os.listdir(hierarchy.path) if name.startswith(prefix))
+            names.update(name for name in os.listdir(f"{hierarchy.path}/{parent}") if name.startswith(prefix))
         except OSError:
             continue
     return sorted(names)

@@ -15,7 +15,7 @@ import sys
 import time
 
 from specrun_runtime import attachment, eventlog, health, jsontext, libc, logfile, restarts, state
-from specrun_runtime.cgroups import Cgroup
+from specrun_runtime.cgroups import Cgroup, remove_unused
 from specrun_runtime.constants import Prctl
 from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import start_time
@@ -364,6 +364,7 @@ class Supervisor:
         except IsolationError:
             self.cgroup.kill()
             self.cgroup.remove(5.0)
+        remove_unused(self.request["parents"])
 
     def _remove_directory(self, removal: dict[str, Any]) -> None:
         """First out of the way, then away: a crash between leaves only rubbish that is known as such."""

@@ -242,6 +242,7 @@ class Engine(Existing):
                 "durable": record.durable,
                 "overlay": {"lower": lower, "upper": f"{directory}/upper", "work": f"{directory}/work"},
                 "cgroup": groups.name_of(self.root, record),
+                "parents": groups.claim_parents(self.root, record),
                 "events": {"folder": self.root.events, "attributes": told["attributes"], "id": record.id},
                 "network": network.namespace,
                 "attach": {"stdin": stdin, "stdout": stdout, "stderr": stderr, "keep": "" if stdin else _keep(record)},

@@ -13,7 +13,7 @@ from specrun import events
 from specrun.engine import groups, record
 from specrun.files import locked, remove_tree
 from specrun_runtime import state
-from specrun_runtime.cgroups import Cgroup, existing
+from specrun_runtime.cgroups import Cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def mend(root: Root) -> None:
     """Bring the records, the names and the control groups of this root to a state that is true."""
-    found = existing(groups.prefix(root), groups.mounted())
+    found = groups.existing(root)
     if any(entry.startswith("frozen.") for entry in _listing(root.lock(""))):
         from specrun.engine.commit import thaw_abandoned
 
@@ -36,8 +36,9 @@ def mend(root: Root) -> None:
         if holder and holder not in present and not record.is_there(root, holder):
             record.release_name(root, name, holder)
     for group in found:
-        if group.removeprefix(groups.prefix(root)) not in present:
+        if group.rpartition("/")[2].removeprefix(groups.prefix(root)) not in present:
             _remove_group(group)
+    groups.clear_parents(root)
     if any(entry.startswith(".") for entry in _listing(root.volumes)):
         from specrun.engine.volumes import VolumeStore
 

@@ -42,6 +42,7 @@ class SecurityRequest:
         "capabilities_added",
         "capabilities_dropped",
         "cgroup_namespace",
+        "cgroup_parent",
         "ipc",
         "options",
         "pid",
@@ -62,6 +63,7 @@ class SecurityRequest:
         ipc: str = "",
         uts: str = "",
         cgroup_namespace: str = "",
+        cgroup_parent: str = "",
     ) -> None:
         self.capabilities_added = capabilities_added or []
         self.capabilities_dropped = capabilities_dropped or []
@@ -77,6 +79,8 @@ class SecurityRequest:
         """`host`, or "" for one of its own."""
         self.cgroup_namespace = cgroup_namespace
         """`host`, `private`, or "" for the default."""
+        self.cgroup_parent = cgroup_parent
+        """The control group above the container's, with or without a slash in front; "" for the root."""
 
     def check(self) -> None:
         """Refuse what is not known. Raises UsageError."""
@@ -94,6 +98,8 @@ class SecurityRequest:
                 words = ", ".join(word for word in known if word)
                 hint = f"expected {words} or container:NAME" if name == "pid" else f"expected {words}"
                 raise UsageError(f"--{name}: {value} is not supported", hint=hint)
+        if ".." in self.cgroup_parent.split("/") or "\0" in self.cgroup_parent:
+            raise UsageError(f"--cgroup-parent: {self.cgroup_parent} is not the path of a control group")
         Choices(self.options)
 
     def host_config(self) -> dict[str, Any]:
@@ -108,6 +114,7 @@ class SecurityRequest:
             "IpcMode": self.ipc or "private",
             "UTSMode": self.uts,
             "CgroupnsMode": self.cgroup_namespace or "private",
+            **({"CgroupParent": self.cgroup_parent} if self.cgroup_parent else {}),
         }
 
 

@@ -59,7 +59,7 @@ OPTIONS = [
     Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
-UNSUPPORTED = "--cgroup-parent --link"
+UNSUPPORTED = "--link"
 COMMAND = Command(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 SECURITY_OPTIONS = [
     Option("--cap-add", "list", "Add Linux capabilities"),
     Option("--cap-drop", "list", "Drop Linux capabilities"),
+    Option(
+        "--cgroup-parent", "value", "Parent of the container's control groups, counted from the host's root", "group"
+    ),
     Option("--cgroupns", "value", "Cgroup namespace to use (host|private)"),
     Option("--ipc", "value", "IPC mode to use (host|none|private)"),
     Option("--pid", "value", "PID namespace to use (host|container:NAME)"),
@@ -36,4 +39,5 @@ def security_of(options: Parsed) -> SecurityRequest:
         ipc=options.ipc,
         uts=options.uts,
         cgroup_namespace=options.cgroupns,
+        cgroup_parent=options.cgroup_parent,
     )
