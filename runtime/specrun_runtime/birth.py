@@ -153,6 +153,14 @@ class Birth:
         step = "join the control group"
         try:
             self.cgroup.join()
+            step = "join the host's namespaces"
+            for kind in namespaces.JOINED_FIRST:
+                if kind in paths:
+                    libc.setns(paths[kind], namespaces.FLAGS[kind])
+            with Fd(os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as procfs:
+                for key, value in steps.joined_parameters(self.spec).items():
+                    step = f"set {key}={value}"
+                    steps.SetKernelParameter(key, value).write(procfs.number)
             step = "enter the user namespace"
             libc.setns(paths["user"], Clone.NEWUSER)
             namespaces.become_root()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from specrun_runtime import libc
-from specrun_runtime.constants import AT_FDCWD, AT_RECURSIVE, FsConfig, Mount, MountAttr, OpenTree
+from specrun_runtime.constants import AT_FDCWD, AT_RECURSIVE, FsConfig, Mount, MountAttr, OpenTree, Prctl
 from specrun_runtime.errors import IsolationError, SpecError
 from specrun_runtime.fds import Fd
 
@@ -172,20 +172,64 @@ def apply_options(mount: Fd, options: Options) -> None:
         libc.mount_setattr(mount.number, propagation=propagation, recursive=recursive)
 
 
-def new_overlay(lower: list[str], upper: str, work: str, user_namespace: int = -1) -> Fd:
+def new_overlay(
+    lower: list[str], upper: str, work: str, user_namespace: int = -1, root: tuple[int, int] = (0, 0)
+) -> Fd:
     """A detached overlay mount of `lower` (topmost first) with the writable `upper`.
 
     With a `user_namespace` every layer is seen through an idmapped mount, so that files of a shared layer have the
-    owners that they have for the container's root; that needs Linux 6.13 (layers by descriptor). Raises
-    IsolationError with EINVAL on an older one: a caller then gives layers that are owned as the mapping wants.
+    owners that they have for the container's `root`, which is these user and group ids on the host; that needs Linux
+    6.13 (layers by descriptor). Raises IsolationError with EINVAL on an older one: a caller then gives layers that are
+    owned as the mapping wants.
     """
     if user_namespace < 0:
         return _overlay(lower, {"upperdir": upper, "workdir": work}, 0)
     with Fd(libc.fsopen("overlay")) as context:
         libc.fsconfig(context.number, FsConfig.SET_STRING, "source", "overlay")
-        _set_idmapped(context.number, lower, upper, work, user_namespace)
-        libc.fsconfig(context.number, FsConfig.CMD_CREATE)
+        opened: list[Fd] = []  # a detached mount is gone with its last descriptor
+        try:
+            for layer in lower:
+                opened.append(_idmapped(layer, user_namespace))
+                libc.fsconfig_fd(context.number, "lowerdir+", opened[-1].number)
+            # overlayfs wants the upper and the work folder on one mount: both are opened below a copy of their parent.
+            parent = _idmapped(os.path.dirname(upper), user_namespace)
+            opened.append(parent)
+            for key, path in (("upperdir", upper), ("workdir", work)):
+                name = os.path.basename(path)
+                with Fd(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent.number)) as folder:
+                    libc.fsconfig_fd(context.number, key, folder.number)
+            _create_as(context.number, *root)
+        finally:
+            for descriptor in opened:
+                descriptor.close()
         return Fd(libc.fsmount(context.number, 0))
+
+
+def _create_as(context: int, uid: int, gid: int) -> None:
+    """Make the file system as this user, with all capabilities: overlayfs acts as who made it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            libc.prctl(Prctl.SET_KEEPCAPS, 1)
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            with open("/proc/self/status", encoding="ascii") as file:
+                permitted = next(int(line.split()[1], 16) for line in file if line.startswith("CapPrm:"))
+            libc.capset(permitted, permitted, 0)
+            libc.fsconfig(context, FsConfig.CMD_CREATE)
+            os.write(writer, b"0")
+        except OSError as error:
+            os.write(writer, str(error.errno or 5).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with Fd(reader):
+        answer = os.read(reader, 16)
+    os.waitpid(pid, 0)
+    if answer != b"0":
+        raise IsolationError.of(int(answer or b"5"), "fsconfig", "overlay of idmapped layers")
 
 
 def new_view(lower: list[str]) -> Fd:
@@ -224,18 +268,6 @@ def _made(lower: list[str], others: dict[str, str], attributes: int) -> Fd:
             libc.fsconfig(context.number, FsConfig.SET_STRING, key, value)
         libc.fsconfig(context.number, FsConfig.CMD_CREATE)
         return Fd(libc.fsmount(context.number, attributes))
-
-
-def _set_idmapped(context: int, lower: list[str], upper: str, work: str, user_namespace: int) -> None:
-    for layer in lower:
-        with _idmapped(layer, user_namespace) as mapped:
-            libc.fsconfig_fd(context, "lowerdir+", mapped.number)
-    # overlayfs wants the upper and the work folder on one mount: both are opened below a copy of their parent.
-    with _idmapped(os.path.dirname(upper), user_namespace) as parent:
-        for key, path in (("upperdir", upper), ("workdir", work)):
-            name = os.path.basename(path)
-            with Fd(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent.number)) as folder:
-                libc.fsconfig_fd(context, key, folder.number)
 
 
 def _idmapped(path: str, user_namespace: int) -> Fd:

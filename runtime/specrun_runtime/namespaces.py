@@ -7,12 +7,15 @@ import fcntl
 import os
 
 from specrun_runtime import libc
+from specrun_runtime.channel import Channel
 from specrun_runtime.constants import Clone
 from specrun_runtime.errors import IsolationError, SpecError, StartFailed
 from specrun_runtime.fds import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from specrun_runtime.spec import Mapping, Spec
 
 FLAGS = {
@@ -36,6 +39,8 @@ FILES = {
     "time": "time",
 }
 """Kind -> name in /proc/<pid>/ns."""
+JOINED_FIRST = ("network", "ipc", "uts")
+"""What is joined by path before a user namespace is entered: from within, those of the host are out of reach."""
 _NS_GET_NSTYPE = 0xB703
 
 
@@ -128,6 +133,35 @@ def _ask_helper(helper: str, pid: int, mappings: list[Mapping]) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code != 0:
         raise StartFailed("map the ids", f"{helper} refused {' '.join(arguments)}: see /etc/subuid and /etc/subgid", 1)
+
+
+def made_inside(path: str, kind: str, make: Callable[[], Fd]) -> Fd:
+    """What `make` gives, made by a fork that has joined the namespace at `path`. Raises StartFailed.
+
+    Some mounts belong to the namespace that they are made in, or can be copied only there.
+    """
+    ours, theirs = Channel.pair()
+    with Fd(_open(path, kind, path)) as namespace:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                libc.setns(namespace.number, FLAGS[kind])
+                with make() as made:
+                    theirs.send({"message": ""}, made.number)
+            except OSError as error:
+                theirs.send({"message": str(error), "number": error.errno or 0})
+            finally:
+                os._exit(0)
+    theirs.close()
+    try:
+        message, descriptor = ours.receive()
+    finally:
+        ours.close()
+        os.waitpid(pid, 0)
+    if descriptor < 0:
+        told = message or {"message": "the process that has joined it was killed", "number": 0}
+        raise StartFailed(f"make a mount in {path}", told["message"], told["number"])
+    return Fd(descriptor)
 
 
 def become_root() -> None:

@@ -20,6 +20,7 @@ from specrun_runtime.constants import AT_FDCWD, PROC_SUPER_MAGIC, Clone, MountAt
 from specrun_runtime.errors import IsolationError, Refused, Unsupported
 from specrun_runtime.fds import Fd, write_all
 from specrun_runtime.paths import make_directories, make_file, open_procfs
+from specrun_runtime.spec import host_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def plan(spec: Spec, overlay: Overlay | None, paths: dict[str, int]) -> Plan:
         return Plan(before, [ChangeRoot(spec.root)])
     separate = any(mount.destination.rstrip("/") == "/dev" for mount in spec.mounts)
     relaxed = spec.annotations.get(RELAXED, "").split(",")
-    before.append(MountRoot(spec.root, overlay, no_devices=separate and "nodev" not in relaxed))
+    root = (host_id(spec.uid_mappings, 0), host_id(spec.gid_mappings, 0)) if overlay else (0, 0)
+    before.append(MountRoot(spec.root, overlay, root, no_devices=separate and "nodev" not in relaxed))
     made = False
     for mount in spec.mounts:
         if mount.type == "cgroup":
@@ -140,7 +142,8 @@ def plan(spec: Spec, overlay: Overlay | None, paths: dict[str, int]) -> Plan:
         before.append(MakeDevices(spec))
     elif spec.devices and not any(isinstance(step, MakeDevices) for step in before):
         before.append(MakeDevices(spec, defaults=False))
-    before += [SetKernelParameter(key, value) for key, value in spec.sysctl.items()]
+    joined = joined_parameters(spec)
+    before += [SetKernelParameter(key, value) for key, value in spec.sysctl.items() if key not in joined]
     before += [ReadOnlyPath(path) for path in spec.readonly_paths]
     before += [MaskPath(path) for path in spec.masked_paths]
     after: list[Step] = [EnterRoot(spec.readonly_root)]
@@ -154,7 +157,8 @@ class EnterNamespaces(Step):
 
     def __init__(self, spec: Spec, paths: dict[str, int]) -> None:
         self.flags = 0
-        self.paths = {kind: paths[kind] for kind in paths if kind not in ("user", "pid", "time")}
+        joined = ("user", "pid", "time", *(namespaces.JOINED_FIRST if "user" in paths else ()))
+        self.paths = {kind: paths[kind] for kind in paths if kind not in joined}
         for kind in ("network", "mount", "ipc", "uts", "cgroup"):
             if spec.makes(kind):
                 self.flags |= namespaces.FLAGS[kind]
@@ -196,8 +200,10 @@ class LoopbackUp(Step):
 class MountRoot(Step):
     """The root file system: an overlay of layers, or a folder as it is."""
 
-    def __init__(self, path: str, overlay: Overlay | None, *, no_devices: bool) -> None:
+    def __init__(self, path: str, overlay: Overlay | None, root: tuple[int, int], *, no_devices: bool) -> None:
         self.path = path
+        self.root = root
+        """The container's root, as the host numbers it."""
         self.overlay = overlay
         self.no_devices = no_devices
         self.made = Fd(-1)
@@ -210,7 +216,9 @@ class MountRoot(Step):
     def prepare(self, user_namespace: int) -> None:
         """Make the mount, detached; where /dev is a mount of its own, devices in the image are never of use."""
         if self.overlay:
-            self.made = mounts.new_overlay(self.overlay.lower, self.overlay.upper, self.overlay.work, user_namespace)
+            self.made = mounts.new_overlay(
+                self.overlay.lower, self.overlay.upper, self.overlay.work, user_namespace, self.root
+            )
         else:
             self.made = mounts.copy_of(AT_FDCWD, self.path, recursive=True)
         libc.mount_setattr(self.made.number, propagation=mounts.PROPAGATION["slave"][0], recursive=True)
@@ -242,7 +250,9 @@ class MountAt(Step):
         # shared with the host must be a copy of the host's own mount, not of the slave that the new namespace has; by
         # the convention of runc and of the engines that call it, `rootfsPropagation` says that this is wanted.
         shared = spec.propagation in ("shared", "rshared")
-        self.in_order = spec.makes("mount") and not (spec.own("user") or self.mapped or shared)
+        self.of_another = _neighbour(mount)
+        self.in_order = spec.makes("mount") and not (spec.own("user") or self.mapped or shared or self.of_another)
+        self.network = spec.namespaces.get("network") or "" if mount.type == "sysfs" and spec.own("user") else ""
         field = f"{mount.field}.options"
         if mount.type == "bind":
             unknown = [key for key, _ in self.options.data if key not in _USELESS]
@@ -262,9 +272,14 @@ class MountAt(Step):
 
     def prepare(self, user_namespace: int) -> None:
         """A bind mount that needs the host's rights, or the host's own mount, is made by the launcher."""
+        if self.network:  # sysfs is refused to a user namespace that does not own the network namespace
+            self.made = namespaces.made_inside(self.network, "network", self._new)
         if self.mount.type != "bind" or self.in_order:
             return
-        if not self.mapped:
+        if self.of_another:
+            pid, path = self.of_another
+            self.made = namespaces.made_inside(f"/proc/{pid}/ns/mnt", "mount", lambda: _copy_of_own(path, self.options))
+        elif not self.mapped:
             self.made = mounts.bind(self.mount.source, self.options)
         elif self.mount.uid_mappings or user_namespace < 0:
             with namespaces.new_user_namespace(self.uid_mappings, self.gid_mappings) as mapping:
@@ -280,7 +295,7 @@ class MountAt(Step):
                 self.made = mounts.bind(mount.source, self.options)
             folder = stat.S_ISDIR(os.fstat(self.made.number).st_mode)
         else:
-            self.made = mounts.new_filesystem(mount.type, mount.source, self.options)
+            self.made = self.made if self.network else self._new()
             folder = True
         with _target(stage, mount, folder) as target:
             if self.options.copy_up:
@@ -292,9 +307,36 @@ class MountAt(Step):
                 stage.dev = self.made.release()
         self.made.close()
 
+    def _new(self) -> Fd:
+        return mounts.new_filesystem(self.mount.type, self.mount.source, self.options)
+
     def release(self) -> None:
         """Close the mount."""
         self.made.close()
+
+
+def _neighbour(mount: Mount) -> tuple[int, str] | None:
+    """The pid and the path of a bind mount of what another container has at `/proc/<pid>/root/<path>`."""
+    parts = mount.source.split("/", 4)
+    if mount.type != "bind" or len(parts) < 5 or parts[:2] != ["", "proc"] or parts[3] != "root":
+        return None
+    return (int(parts[2]), parts[4]) if parts[2].isascii() and parts[2].isdigit() else None
+
+
+def _copy_of_own(path: str, options: mounts.Options) -> Fd:
+    """In the mount namespace of another container: a copy of what is mounted at `path`, which is nobody's symlink."""
+    flags = Resolve.IN_ROOT | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
+    with (
+        Fd(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as root,
+        Fd(libc.openat2(root.number, path, os.O_PATH | os.O_CLOEXEC, 0, flags)) as found,
+    ):
+        made = mounts.copy_of(found.number, "", recursive=options.recursive)
+    try:
+        mounts.apply_options(made, options)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 _USELESS = frozenset(("gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"))
@@ -439,10 +481,22 @@ class SetKernelParameter(Step):
 
     def perform(self, stage: Stage) -> None:
         """Do it by a procfs of our own, which nothing of the image can stand in for."""
+        with _procfs(stage) as procfs:
+            self.write(procfs.number)
+
+    def write(self, procfs: int) -> None:
+        """Do it by the procfs of this descriptor."""
         # With a slash in it, the name is in the notation in which a dot is part of a name (sysctl.d(5)).
         path = self.key if "/" in self.key else self.key.replace(".", "/")
-        with _procfs(stage) as procfs, Fd(open_procfs(procfs.number, f"sys/{path}", os.O_WRONLY)) as file:
+        with Fd(open_procfs(procfs, f"sys/{path}", os.O_WRONLY)) as file:
             write_all(file.number, self.value.encode())
+
+
+def joined_parameters(spec: Spec) -> dict[str, str]:
+    """Parameters of a network namespace of the host's, which the root of another user namespace cannot set."""
+    if not (spec.own("user") and spec.namespaces.get("network")):
+        return {}
+    return {key: value for key, value in spec.sysctl.items() if key.startswith(("net.", "net/"))}
 
 
 class ReadOnlyPath(Step):

@@ -90,7 +90,7 @@ def configuration(
         first["TERM"] = environment.pop("TERM", "TERM=xterm")
     etc = network.borrowed or directory
     sets = ("bounding", "effective", "permitted")
-    mounts = _mounts(root, record, etc, security)
+    mounts = _mounts(root, record, etc, security, find)
     shared = any(word.endswith("shared") for mount in mounts for word in mount["options"])
     return {
         "ociVersion": "1.2.0",
@@ -103,17 +103,19 @@ def configuration(
             "capabilities": dict.fromkeys(sets, security.capabilities),
             "noNewPrivileges": security.choices.no_new_privileges,
         },
-        "root": {"path": f"{directory}/rootfs", "readonly": security.read_only},
+        # Where it is mounted only the container's first process sees, and nobody's root may not enter our folders.
+        "root": {"path": "/run" if security.maps_users else f"{directory}/rootfs", "readonly": security.read_only},
         **({"hostname": record.config["Hostname"]} if "uts" in namespaces else {}),
         **({"domainname": domain} if (domain := record.config["Domainname"]) else {}),
         "mounts": mounts,
         "annotations": security.annotations(),
         "linux": {
             "namespaces": [{"type": kind, **({"path": path} if path else {})} for kind, path in namespaces.items()],
-            "sysctl": defaults.SYSCTLS if own_network else {},
+            "sysctl": security.sysctls(network.namespace) if own_network else {},
             "resources": {"devices": security.device_rules(), "pids": {"limit": security.pids_limit()}},
             "cgroupsPath": f"/{groups.name_of(root, record)}",
             **({"rootfsPropagation": "shared"} if shared else {}),
+            **security.mappings(record.id),
             **security.linux(),
         },
     }
@@ -129,16 +131,18 @@ def _terminal(record: Record) -> dict[str, Any]:
 _BIND = ["rbind", "rprivate"]
 
 
-def _mounts(root: Root, record: Record, directory: str, security: Security) -> list[dict[str, Any]]:
+def _mounts(
+    root: Root, record: Record, directory: str, security: Security, find: Callable[[str], int]
+) -> list[dict[str, Any]]:
     """Docker's own first, but for those that the user's replace; then the user's and the files of /etc."""
-    asked = mounting.runtime_mounts(root, record)
+    asked = mounting.runtime_mounts(root, record, mapped=security.maps_users)
     taken = {mount["destination"] for mount in asked}
-    options = [*_BIND, "ro"] if security.read_only else _BIND
+    options = [*_BIND, *(["ro"] if security.read_only else []), *(["idmap"] if security.maps_users else [])]
     files = [
         {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": options}
         for name in ("resolv.conf", "hostname", "hosts")
     ]
-    own = [mount for mount in security.mounts() if mount["destination"] not in taken]
+    own = [mount for mount in security.mounts(find) if mount["destination"] not in taken]
     if "/dev" in taken:
         own = [mount for mount in own if not str(mount["destination"]).startswith("/dev/")]
     return [*own, *mounting.in_order([*asked, *(file for file in files if file["destination"] not in taken)])]

@@ -132,6 +132,7 @@ class Engine(Existing):
     def _make_of(self, request: ContainerRequest, image: Image) -> tuple[Container, int]:
         identity = request.container_id or os.urandom(32).hex()
         self._settle_network(request)
+        self._settle_sharing(request)
         record = record_of(request, image, identity)
         hidden = f"{self.root.containers}/.{identity}"
         durable = record.durable
@@ -187,6 +188,20 @@ class Engine(Existing):
         elif names := [wish["network"] for wish in networking.wishes_of(network) if wish["network"] != "bridge"]:
             for name in names:
                 self.networks.check_wish(name, network.ip if name == network.mode else "")
+
+    def _settle_sharing(self, request: ContainerRequest) -> None:
+        """Refuse to join what does not exist or is not to be shared, before anything is made."""
+        security = request.security
+        if security.pid.startswith("container:"):
+            security.pid = f"container:{self.get(security.pid.partition(':')[2]).id}"
+        if security.ipc.startswith("container:"):
+            other = self.get(security.ipc.partition(":")[2])
+            security.ipc = f"container:{other.id}"
+            if other.host_config.get("IpcMode") != "shareable":
+                raise Conflict(
+                    f"can't join IPC of container {other.id}: non-shareable IPC",
+                    hint="make that container with --ipc shareable",
+                )
 
     def _name(self, record: Record) -> None:
         if record.name:

@@ -91,8 +91,12 @@ def host_config(request: ContainerRequest) -> dict[str, Any]:
     }
 
 
-def runtime_mounts(root: Root, record: Record) -> list[dict[str, Any]]:
-    """The mounts as config.json has them. A bind whose source is to be made is made."""
+def runtime_mounts(root: Root, record: Record, *, mapped: bool = False) -> list[dict[str, Any]]:
+    """The mounts as config.json has them. A bind whose source is to be made is made.
+
+    Where the container's users are `mapped`, the files of volumes have the owners that they have in the container;
+    those of the host keep theirs, and so are nobody's there.
+    """
     store = VolumeStore(root)
     found = []
     for point in record.mounts:
@@ -101,7 +105,10 @@ def runtime_mounts(root: Root, record: Record) -> list[dict[str, Any]]:
             found.append(_tmpfs(target, point.get("Options") or [], point["RW"]))
             continue
         if point["Type"] == VOLUME:
-            source, options = store.get(point["Name"]).source, ["rbind", "nodev", "rprivate"]
+            source, options = (
+                store.get(point["Name"]).source,
+                ["rbind", "nodev", "rprivate", *(["idmap"] if mapped else [])],
+            )
         else:
             source = point["Source"]
             options = ["bind" if point.get("NonRecursive") else "rbind", point["Propagation"] or "rprivate"]

@@ -148,6 +148,11 @@ class ContainerRequest:
             )
         self.network.check()
         self.security.check()
+        if self.security.user_namespace == "private" and (
+            self.network.mode == "host" or self.network.mode.startswith("container:")
+        ):
+            whose = "host's" if self.network.mode == "host" else "another container's"
+            raise UsageError(f"cannot share the {whose} network namespace when user namespaces are enabled")
         policy = parse_restart(self.restart)
         if self.auto_remove and policy["Name"] != "no":
             raise UsageError("Conflicting options: --restart and --rm")

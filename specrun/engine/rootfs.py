@@ -43,6 +43,12 @@ def within(engine: Engine, container: Container, work: Callable[[int], list[str]
         handle = open_process(known.pid, known.start_time)
         if handle is None:
             raise Conflict(f"Container {container.id} is not running")
+        if container.host_config.get("UsernsMode") == "private":
+            os.close(handle)
+            raise Conflict(
+                f"Container {container.name} has users of its own, so its files are not copied while it runs",
+                hint="stop it, or let `specrun exec` run tar(1) in it",
+            )
         with Fd(handle):
             root = Fd(os.open(f"/proc/{known.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             if start_time(known.pid) != known.start_time:

@@ -33,6 +33,8 @@ CHOICES = {
 """Name of a choice -> what it does."""
 
 PIDS_LIMIT = 2048
+_FIRST_ID, _IDS, _RANGES = 2_000_000_000, 65536, 2000
+"""The numbers of users of user namespaces: above those that useradd(8) and systemd give away, below 2^31."""
 
 
 class SecurityRequest:
@@ -48,6 +50,7 @@ class SecurityRequest:
         "pid",
         "privileged",
         "read_only",
+        "user_namespace",
         "uts",
     )
 
@@ -64,6 +67,7 @@ class SecurityRequest:
         uts: str = "",
         cgroup_namespace: str = "",
         cgroup_parent: str = "",
+        user_namespace: str = "",
     ) -> None:
         self.capabilities_added = capabilities_added or []
         self.capabilities_dropped = capabilities_dropped or []
@@ -74,11 +78,13 @@ class SecurityRequest:
         self.pid = pid
         """`host`, `container:NAME`, or "" for one of its own."""
         self.ipc = ipc
-        """`host`, `none`, `private`, or "" for one of its own."""
+        """`host`, `none`, `private`, `shareable`, `container:NAME`, or "" for one of its own."""
         self.uts = uts
         """`host`, or "" for one of its own."""
         self.cgroup_namespace = cgroup_namespace
         """`host`, `private`, or "" for the default."""
+        self.user_namespace = user_namespace
+        """`private` for one of its own, whose root is nobody on the host; `host` or "" for the host's."""
         self.cgroup_parent = cgroup_parent
         """The control group above the container's, with or without a slash in front; "" for the root."""
 
@@ -93,14 +99,27 @@ class SecurityRequest:
             ("ipc", self.ipc, ("", "host", "none", "private", "shareable")),
             ("uts", self.uts, ("", "host")),
             ("cgroupns", self.cgroup_namespace, ("", "host", "private")),
+            ("userns", self.user_namespace, ("", "host", "private")),
         ):
-            if value not in known and not (name == "pid" and value.startswith("container:") and len(value) > 10):
+            another = name in ("pid", "ipc")
+            if value not in known and not (another and value.startswith("container:") and len(value) > 10):
                 words = ", ".join(word for word in known if word)
-                hint = f"expected {words} or container:NAME" if name == "pid" else f"expected {words}"
+                hint = f"expected {words} or container:NAME" if another else f"expected {words}"
                 raise UsageError(f"--{name}: {value} is not supported", hint=hint)
+        if self.user_namespace == "private":
+            self._check_user_namespace()
         if ".." in self.cgroup_parent.split("/") or "\0" in self.cgroup_parent:
             raise UsageError(f"--cgroup-parent: {self.cgroup_parent} is not the path of a control group")
         Choices(self.options)
+
+    def _check_user_namespace(self) -> None:
+        """Its root has no power over what belongs to the host's, which would be all that others share with it."""
+        if self.privileged:
+            raise UsageError("privileged mode is incompatible with user namespaces", hint="leave --userns=private out")
+        for name, value in (("PID", self.pid), ("IPC", self.ipc), ("UTS", self.uts), ("cgroup", self.cgroup_namespace)):
+            if value == "host" or value.startswith("container:"):
+                whose = "host's" if value == "host" else "another container's"
+                raise UsageError(f"cannot share the {whose} {name} namespace when user namespaces are enabled")
 
     def host_config(self) -> dict[str, Any]:
         """Its part of `HostConfig`, as `docker inspect` shows it; a profile's file is read now, as Docker does."""
@@ -114,6 +133,7 @@ class SecurityRequest:
             "IpcMode": self.ipc or "private",
             "UTSMode": self.uts,
             "CgroupnsMode": self.cgroup_namespace or "private",
+            "UsernsMode": self.user_namespace,
             **({"CgroupParent": self.cgroup_parent} if self.cgroup_parent else {}),
         }
 
@@ -205,12 +225,15 @@ class Security:
         """Kind -> path, "" for a new one; `find` gives the pid of another container's first process."""
         kinds = dict.fromkeys(defaults.NAMESPACES, "")
         off = self.choices.off
-        pid = self._config.get("PidMode") or ""
-        if pid.startswith("container:"):
-            kinds["pid"] = f"/proc/{find(pid.removeprefix('container:'))}/ns/pid"
+        pid, ipc = self._config.get("PidMode") or "", self._config.get("IpcMode") or ""
+        for kind, mode in (("pid", pid), ("ipc", ipc)):
+            if mode.startswith("container:"):
+                kinds[kind] = f"/proc/{find(mode.removeprefix('container:'))}/ns/{kind}"
+        if self.maps_users:
+            kinds["user"] = ""
         for kind, shared in (
             ("pid", pid == "host"),
-            ("ipc", self._config.get("IpcMode") == "host"),
+            ("ipc", ipc == "host"),
             ("uts", self._config.get("UTSMode") == "host"),
             ("cgroup", self._config.get("CgroupnsMode") == "host" or "cgroup-namespace" in off),
             ("time", "time-namespace" in off),
@@ -219,9 +242,31 @@ class Security:
                 del kinds[kind]
         return kinds
 
-    def mounts(self) -> list[dict[str, Any]]:
-        """Docker's own mounts, as this container has them."""
-        ipc = self._config.get("IpcMode")
+    @property
+    def maps_users(self) -> bool:
+        """Whether the container has a user namespace of its own."""
+        return bool(self._config.get("UsernsMode") == "private")
+
+    def mappings(self, identity: str) -> dict[str, Any]:
+        """`linux.uidMappings` and `gidMappings`: 65,536 numbers that nobody on the host has, others for each container.
+
+        Files keep the owners that they have in the container: its layers and volumes are mounted with the same mapping.
+        """
+        if not self.maps_users:
+            return {}
+        first = _FIRST_ID + int(identity[:8], 16) % _RANGES * _IDS
+        mapping = [{"containerID": 0, "hostID": first, "size": _IDS}]
+        return {"uidMappings": mapping, "gidMappings": mapping}
+
+    def sysctls(self, network: str) -> dict[str, str]:
+        """Docker's parameters for a network namespace, made anew where `network` is ""."""
+        if self.maps_users and not network:
+            return {**defaults.SYSCTLS, "net.ipv4.ping_group_range": f"0 {_IDS - 1}"}
+        return defaults.SYSCTLS
+
+    def mounts(self, find: Callable[[str], int]) -> list[dict[str, Any]]:
+        """Docker's own mounts, as this container has them; `find` as for `namespaces`."""
+        ipc = self._config.get("IpcMode") or ""
         found = []
         for mount in defaults.MOUNTS:
             destination = mount["destination"]
@@ -229,6 +274,9 @@ class Security:
                 continue
             if destination == "/dev/shm" and ipc == "host":  # the queues are the namespace's by themselves
                 mount = {**mount, "type": "bind", "source": destination, "options": ["rbind", "nosuid", "noexec"]}
+            if destination == "/dev/shm" and ipc.startswith("container:"):
+                source = f"/proc/{find(ipc.removeprefix('container:'))}/root/dev/shm"
+                mount = {**mount, "type": "bind", "source": source, "options": ["bind", "nosuid", "noexec", "nodev"]}
             if self.privileged and destination in ("/sys", "/sys/fs/cgroup"):
                 mount = {**mount, "options": [word for word in mount["options"] if word != "ro"]}
             found.append(mount)

@@ -51,7 +51,6 @@ LIFE_OPTIONS = [
     Option("--shm-size", "value", "Size of /dev/shm", "bytes"),
     Option("--sysctl", "list", "Kernel parameters of the container's namespaces: NAME=VALUE"),
     Option("--ulimit", "list", "Ulimits: NAME=SOFT[:HARD]"),
-    Option("--userns", "value", "User namespace: only host"),
 ]
 
 
@@ -157,5 +156,3 @@ def _refuse(options: Parsed) -> None:
         raise UsageError(f"--platform {options.platform} is not supported", hint=f"this host is linux/{machine}")
     if options.runtime not in ("", "specrun-runtime"):
         raise UsageError(f"unknown or invalid runtime name: {options.runtime}", hint="there is only specrun-runtime")
-    if options.userns not in ("", "host"):
-        raise UsageError(f"--userns {options.userns} is not supported", hint="expected host")

@@ -16,11 +16,12 @@ SECURITY_OPTIONS = [
         "--cgroup-parent", "value", "Parent of the container's control groups, counted from the host's root", "group"
     ),
     Option("--cgroupns", "value", "Cgroup namespace to use (host|private)"),
-    Option("--ipc", "value", "IPC mode to use (host|none|private)"),
+    Option("--ipc", "value", "IPC mode to use (host|none|private|shareable|container:NAME)"),
     Option("--pid", "value", "PID namespace to use (host|container:NAME)"),
     Option("--privileged", "flag", "Give extended privileges to this container"),
     Option("--read-only", "flag", "Mount the container's root filesystem as read only"),
     Option("--security-opt", "list", "Security options: no-new-privileges, seccomp=FILE, specrun.NAME=off"),
+    Option("--userns", "value", "User namespace to use (host|private): with private, root is nobody on the host"),
     Option("--uts", "value", "UTS namespace to use (host)"),
 ]
 
@@ -40,4 +41,5 @@ def security_of(options: Parsed) -> SecurityRequest:
         uts=options.uts,
         cgroup_namespace=options.cgroupns,
         cgroup_parent=options.cgroup_parent,
+        user_namespace=options.userns,
     )
