@@ -45,6 +45,8 @@ SLOTS: dict[str, str] = {
     "ipc": "security",
     "uts": "security",
     "cgroupns": "security",
+    "cgroupParent": "security",
+    "security.userns": "security",
     "stopSignal": "stop_signal",
     "stopTimeout": "stop_timeout",
     "domainname": "domainname",
@@ -201,6 +203,8 @@ def security_of(resource: Resource, spec: models.ProcessSpec) -> SecurityRequest
         ipc=spec.ipc or "",
         uts=spec.uts or "",
         cgroup_namespace=spec.cgroupns or "",
+        cgroup_parent=spec.cgroupParent or "",
+        user_namespace=spec.security.userns or "",
     )
 
 
