@@ -35,3 +35,7 @@ Feature: Starting from scratch
     Then its output is "31B"
     When I run `specrun plan 16-from-scratch.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: You have built an image
+    Then there is an image "hello"

@@ -29,3 +29,8 @@ Feature: Running the image
     Then its output matches "^hello, world!$"
     When I run `specrun plan 18-running-the-image.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: Your image has a base now
+    When I run `docker image inspect -f '{{len .RootFS.Layers}}' hello`
+    Then its output is "2"

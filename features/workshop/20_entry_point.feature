@@ -23,3 +23,8 @@ Feature: Entry point
     Then its output matches "woo"
     When I run `specrun plan 20-entry-point.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: You have built an image with an entry point
+    When I run `docker image inspect -f '{{json .Config.Entrypoint}}' hello:v3`
+    Then its output contains "hello.sh"

@@ -30,3 +30,8 @@ Feature: Environment variables
     Then its output matches "Alice"
     When I run `specrun plan 21-environment-in-builds.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: You have built an image with a variable
+    When I run `docker image inspect -f '{{json .Config.Env}}' hello:v4`
+    Then its output contains "BUILD1=Bob"

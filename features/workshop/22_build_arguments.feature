@@ -27,3 +27,7 @@ Feature: Build arguments
     Then its output matches "Alice and Bob"
     When I run `specrun plan 22-build-arguments.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: You have built an image with an argument
+    Then there is an image "hello:v5"

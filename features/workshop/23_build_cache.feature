@@ -50,3 +50,9 @@ Feature: Build layers and caching
     Then it succeeds
     When I run `specrun plan 23-build-cache.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: Your two versions share a layer
+    When I run `docker image inspect -f '{{index .RootFS.Layers 1}}' hello:v6 hello:v7 | sort -u | wc -l`
+    Then its output is "1"
+    And there is an image "hello:v7"

@@ -30,3 +30,7 @@ Feature: RUN command
     Then its output matches "^curl [0-9.]+"
     When I run `specrun plan 24-run-command.yaml`
     Then it succeeds
+
+  @learner
+  Scenario: You have built an image with a package more
+    Then there is an image "myubuntu"

@@ -23,6 +23,14 @@ def test_a_section_is_shown_checked_and_begun_anew(host: Host) -> None:
     assert "nothing behind" in host.ok("workshop", "check", "14")
 
 
+def test_a_section_of_builds_is_checked(host: Host) -> None:
+    assert b"there is no image hello:v5" in host.run("workshop", "check", "22").stdout
+    host.ok("tag", "busybox", "hello:v5")
+    assert "done" in host.ok("workshop", "check", "22")
+    assert "removed the image hello:v5" in host.ok("workshop", "reset", "22")
+    assert host.run("workshop", "check", "22").returncode == 1
+
+
 def test_a_section_that_there_is_not(host: Host) -> None:
     done = host.run("workshop", "check", "99")
     assert done.returncode == 1 and b"there is no section 99" in done.stderr
