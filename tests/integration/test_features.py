@@ -12,6 +12,7 @@ from xml.etree.ElementTree import parse
 
 import pytest
 
+from specrun.bdd.bases import Bases
 from tests.support import leaks
 from tests.support.host import COMMAND
 
@@ -78,9 +79,10 @@ def specrun(folder: Path, *words: str, bases: Path) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture(scope="module")
-def base_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("bases")
+@pytest.fixture
+def base_images(bases: Bases) -> Path:
+    """Those of the run, so that none is assembled twice."""
+    return bases.folder
 
 
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]])
