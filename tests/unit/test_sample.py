@@ -7,7 +7,8 @@ from pathlib import Path
 
 from specrun.bdd import workshop
 
-SAMPLE = Path(__file__).parents[2] / "reports" / "sample"
+TOP = Path(__file__).parents[2]
+SAMPLE = TOP / "reports" / "sample"
 
 
 def test_the_sample_is_about_all_sections_and_all_engines() -> None:
@@ -23,4 +24,5 @@ def test_the_sample_is_small_and_needs_nothing() -> None:
     assert set(pages) == {"report.md", "report.html"}
     for text in pages.values():
         assert len(text) < 600_000
-        assert not re.search(r"(?:src|href)=[\"']?https?:|/(?:tmp|root|home|work)/", text)
+        assert not re.search(r"(?:src|href)=[\"']?https?:", text)
+        assert str(TOP) not in text
