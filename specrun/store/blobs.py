@@ -7,12 +7,14 @@ import os
 from specrun.errors import Damaged
 from specrun.files import discard, sync_directory
 from specrun.oci import digest as digests
+from specrun_runtime import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _CHUNK = 1 << 20
+_AHEAD = 8 << 20
 
 
 class BlobStore:
@@ -88,11 +90,17 @@ class BlobStore:
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         draft = f"{self.folder}/.{os.urandom(8).hex()}.draft"
         state = digests.bulk()
+        size = begun = 0
         try:
             with open(draft, "xb") as file:
                 for part in parts:
                     state.update(part)
                     file.write(part)
+                    size += len(part)
+                    if size - begun >= _AHEAD:  # the disk works while we hash what comes next
+                        file.flush()
+                        libc.begin_writing(file.fileno(), begun, size - begun)
+                        begun = size
                 file.flush()
                 if flush:
                     os.fsync(file.fileno())
