@@ -47,3 +47,16 @@ def test_the_monitor_is_light() -> None:
     assert (
         modules_after("import specrun_runtime.monitor") & (HEAVY | FORMATTING | {"re", "enum", "collections"}) == set()
     )
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        "specrun.cli.commands.exec, specrun.engine.execution",
+        "specrun.cli.commands.ps, specrun.network.mending",
+        "specrun.cli.commands.rm",
+    ],
+)
+def test_who_only_looks_or_asks_speaks_no_ctypes(modules: str) -> None:
+    loaded = modules_after(f"import specrun.cli.main, specrun.cli.context, specrun.engine.existing, {modules}")
+    assert loaded & (HEAVY | FORMATTING | {"ctypes", "re", "enum", "collections"}) == set()
