@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 IN_PLACE = ("resources.", "state", "oomScoreAdj", "ulimits.")
 """Facts that can be put right while the container runs."""
-BY_RESTART = ("mounts.", "security.", "networks.", "health")
+BY_RESTART = ("image.layers", "mounts.", "security.", "networks.", "health")
 """Facts that a new start puts right; the container's own files stay."""
 
 

@@ -116,6 +116,15 @@ class ImageStore:
         images = [self._image(entry, entries) for entry in by_id.values()]
         return sorted(images, key=lambda image: image.created, reverse=True)
 
+    def missing_layers(self, image_id: str) -> list[str]:
+        """The layers of an image that have no unpacked folder, by diff id; none of an image that is not there."""
+        try:
+            image = self.resolve(image_id)
+        except SpecrunError:
+            return []
+        folder = self.root.layers
+        return [one for one in image.diff_ids if not os.path.exists(f"{folder}/{digests.hex_of(one)}/committed")]
+
     def lower_directories(self, image: Image) -> list[str]:
         """The unpacked layers, the topmost first; what is missing is unpacked now."""
         paths = []

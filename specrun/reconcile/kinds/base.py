@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 from specrun.oci.reference import canonical
 from specrun.reconcile.changes import Action, Change, Found, FoundImage, Observed
-from specrun.reconcile.diff import Difference, differences
+from specrun.reconcile.diff import Difference, Operation, differences
 from specrun.reconcile.project import Entry, Project, token_of
 
 if TYPE_CHECKING:
@@ -157,8 +157,6 @@ def spec_differences(resource: Resource, entry: Entry | None) -> list[Difference
 
 def fact_differences(wanted: dict[str, Any], found: Found) -> list[Difference]:
     """What is otherwise than wanted, of the fields that were looked at."""
-    from specrun.reconcile.diff import Operation
-
     return [
         Difference(Operation.CHANGE, (name,), fact.value, wanted[name], fact.source)
         for name, fact in found.facts.items()
@@ -168,8 +166,6 @@ def fact_differences(wanted: dict[str, Any], found: Found) -> list[Difference]:
 
 def input_differences(inputs: dict[str, str], entry: Entry | None) -> list[Difference]:
     """Which contents are not those of the last apply."""
-    from specrun.reconcile.diff import Operation
-
     if entry is None:
         return []
     return [
@@ -185,6 +181,14 @@ def placed(
     """A change whose differences know where their fields stand in the spec."""
     places = {one.dotted: resource.place(*_in_document(one)) for one in found}
     return Change(action, resource.key, reason, found, places, drifted)
+
+
+def gone(resource: Resource, entry: Entry | None, wanted: str, source: str, reason: str = "") -> Change:
+    """To be made: for the first time, or because somebody has removed it."""
+    if entry is None or not entry.made:
+        return Change(Action.CREATE, resource.key, reason)
+    lost = [Difference(Operation.CHANGE, ("state",), None, wanted, source)]
+    return Change(Action.CREATE, resource.key, "it is gone", lost, drifted=True)
 
 
 def _in_document(difference: Difference) -> Path:

@@ -14,7 +14,16 @@ from specrun.errors import SpecrunError
 from specrun.files import discard, write_atomic
 from specrun.paths import Root
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, input_differences, placed, spec_differences
+from specrun.reconcile.kinds.base import (
+    Desk,
+    Task,
+    View,
+    fact_differences,
+    gone,
+    input_differences,
+    placed,
+    spec_differences,
+)
 from specrun.reconcile.project import Entry
 from specrun.spec import models
 
@@ -111,7 +120,7 @@ class _Files:
         """By the digest of the content."""
         inputs = desk.observed.inputs.get(resource.key, {})
         if found is None:
-            return Change(Action.CREATE, resource.key, "", drifted=entry is not None and entry.made)
+            return gone(resource, entry, "present", f"{self.kind.lower()}s of the state folder")
         if changed := input_differences(inputs, entry):
             return placed(Action.UPDATE, resource, "its content has changed", changed)
         if changed := fact_differences(inputs, found):

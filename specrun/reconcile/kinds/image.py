@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference, canonical
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.kinds.base import Desk, Task, View
+from specrun.reconcile.diff import Difference, Operation
+from specrun.reconcile.kinds.base import Desk, Task, View, gone, input_differences, placed, spec_differences
 from specrun.reconcile.project import Entry
 from specrun.spec import models
 from specrun.store.archives import load
@@ -60,13 +61,21 @@ class Images:
         there = {tag: desk.image(tag) for tag in spec.tags}
         missing = [tag for tag, image in there.items() if image is None]
         if len(missing) == len(there):
-            gone = entry is not None and entry.made
-            return Change(Action.CREATE, key, f"{_origin(spec)}, tags {', '.join(spec.tags)}", drifted=gone)
+            return gone(resource, entry, "present", "index.json", f"{_origin(spec)}, tags {', '.join(spec.tags)}")
         mark = _mark(spec, desk.observed.inputs.get(key, {}))
         others = [tag for tag, image in there.items() if image and image.assembled != mark]
         if others:
             what = "recipe" if spec.packages else "digest or reference" if spec.pull else "archive"
-            return Change(Action.REPLACE, key, f"{', '.join(others)} is an image of another {what}")
+            moved = [
+                Difference(Operation.CHANGE, ("tags", index), found_id.id, f"the image of this {what}", "index.json")
+                for index, (tag, found_id) in enumerate(there.items())
+                if tag in others and found_id
+            ]
+            inputs = desk.observed.inputs.get(key, {})
+            same = not spec_differences(resource, entry) and not input_differences(inputs, entry)
+            drifted = entry is not None and entry.made and same
+            reason = f"{', '.join(others)} is an image of another {what}"
+            return placed(Action.REPLACE, resource, reason, moved, drifted=drifted)
         if faults := [image.fault for image in there.values() if image and image.fault]:
             return Change(Action.REPLACE, key, faults[0], drifted=True)
         if missing:

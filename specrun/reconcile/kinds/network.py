@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from specrun.network.networks import NetworkNotFound, NetworkStore
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds import connect
-from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, placed, spec_differences
+from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, gone, placed, spec_differences
 from specrun.reconcile.project import Entry
 from specrun.spec import models
 from specrun_runtime.netlink import Netlink
@@ -52,8 +52,7 @@ class Networks:
     def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
         """A network's subnets and options are fixed when it is made; its bridge and rules can be mended."""
         if found is None:
-            gone = entry is not None and entry.made
-            return Change(Action.CREATE, resource.key, "it is gone" if gone else "", drifted=gone)
+            return gone(resource, entry, "present", "networks of the state folder")
         wanted = {**dict.fromkeys(("state",), "up"), "rules": "as made", **_wanted(resource)}
         changed = fact_differences(wanted, found)
         if lasting := [one for one in changed if one.dotted not in ("state", "rules")]:

@@ -21,6 +21,7 @@ from specrun.reconcile.kinds.base import (
     Task,
     View,
     fact_differences,
+    gone,
     input_differences,
     placed,
     spec_differences,
@@ -85,6 +86,7 @@ class _Processes:
             facts, made = view.kernel.of_container(container)
             links, ties = connect.facts(view, container)
             facts, made = {**facts, **links}, {**made, **ties}
+            facts["image.layers"], made["image.layers"] = _layers(view, container), "complete"
         record = f"{container.directory}/container.json"
         facts["name"], made["name"] = Fact(container.name, record), name
         if not self.job:
@@ -115,8 +117,7 @@ class _Processes:
         """First whose it is, then its spec, then its image, then what the kernel says, then whether it runs."""
         key = resource.key
         if found is None:
-            gone = entry is not None and entry.made
-            return Change(Action.CREATE, key, "it is gone" if gone else "", drifted=gone)
+            return gone(resource, entry, "exited" if self.job else "running", "containers of the state folder")
         if entry is None or found.token not in (entry.token, *entry.earlier):
             raise Conflict(
                 f"{key} cannot be made: container {found.id[:12]} has the name {resource.metadata.name} "
@@ -155,7 +156,14 @@ class _Processes:
             return Change(Action.REPLACE, resource.key, f"its image {spec.image} is made anew")
         current = desk.image(spec.image)
         if current and current.id != found.detail["image_id"]:
-            return Change(Action.REPLACE, resource.key, f"{spec.image} is another image now")
+            moved = [Difference(Operation.CHANGE, ("image",), found.detail["image_id"], current.id, "index.json")]
+            return placed(
+                Action.REPLACE,
+                resource,
+                f"{spec.image} is another image now",
+                moved,
+                drifted=made is None or made.drifted,
+            )
         return None
 
     def _by_inputs(self, desk: Desk, resource: Resource, entry: Entry) -> Change | None:
@@ -250,7 +258,8 @@ class Containers(_Processes):
             return Change(Action.KEEP, resource.key, "is between two starts, as its restart policy says")
         code = found.detail["exit_code"]
         what = f"it has exited with status {code}" if found.state == state.EXITED else "it was never started"
-        return Change(Action.UPDATE, resource.key, f"start it again: {what}", drifted=True)
+        ended = [Difference(Operation.CHANGE, ("state",), found.state, "running", "state.json of the container")]
+        return Change(Action.UPDATE, resource.key, f"start it again: {what}", ended, drifted=True)
 
     def apply(self, task: Task) -> None:
         """Create, replace, change limits, reload, or start again."""
@@ -264,7 +273,7 @@ class Containers(_Processes):
         changed = task.change.differences
         if container.name != name:
             control.rename(engine, container, name)
-        if any(one.field[0] in RENEWED for one in changed):
+        if any(one.dotted.partition(".")[0] in RENEWED for one in changed):  # also of what `update` has changed
             control.renew(engine, container, request.without_files(task))
         self._renew(task, container)
         connect.settle(task, container)
@@ -389,6 +398,16 @@ def _joined(reasons: list[Change]) -> Change | None:
     reason = "; ".join(one.reason for one in chosen)
     drifted = all(one.drifted for one in chosen)
     return Change(chosen[0].action, chosen[0].key, reason, list(differences.values()), places, drifted)
+
+
+def _layers(view: View, container: Container) -> Fact:
+    """Whether the folders that its files come from are there; looked at once for an image."""
+    known: dict[str, Fact] = view.seen.setdefault("layers", {})
+    if container.image_id not in known:
+        images = view.engine.images
+        missing = images.missing_layers(container.image_id)
+        known[container.image_id] = Fact(f"without {missing[0]}" if missing else "complete", f"{view.root.path}/layers")
+    return known[container.image_id]
 
 
 def _names(found: list[Difference]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from specrun.engine.volumes import VolumeNotFound, VolumeStore
 from specrun.errors import Conflict
 from specrun.reconcile.changes import Action, Change, Fact, Found
-from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, placed, spec_differences
+from specrun.reconcile.kinds.base import Desk, Task, View, fact_differences, gone, placed, spec_differences
 from specrun.reconcile.project import Entry
 from specrun.spec import models
 
@@ -42,8 +42,7 @@ class Volumes:
     def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
         """Its files are never thrown away: options that differ are an error to be settled by hand."""
         if found is None:
-            gone = entry is not None and entry.made
-            return Change(Action.CREATE, resource.key, "it is gone" if gone else "", drifted=gone)
+            return gone(resource, entry, "present", "volumes of the state folder")
         wanted = {f"options.{key}": value for key, value in _spec(resource).options.items()}
         changed = fact_differences({**dict.fromkeys(found.facts), **wanted}, found)
         if changed:
