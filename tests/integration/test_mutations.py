@@ -101,10 +101,10 @@ MUTATIONS = [
         "the_exit_status_is_the_commands",
     ),
     Mutation(
-        "logs drop what was written to stderr",
+        "logs give what was written to stderr as stdout",
         "specrun/cli/commands/logs.py",
         'context.write(1 if stream == "stdout" else 2, prefix + data)',
-        'context.write(1 if stream == "stdout" else 2, (prefix + data) * (stream == "stdout"))',
+        "context.write(1, prefix + data)",
         "12_inspecting",
         "its_log_is_what_it_has_written",
     ),
