@@ -156,8 +156,8 @@ class Build:
 
             mend(self.root)
         with self.images.adding(), ExitStack() as stack:
-            self._prepare(stack, order)
             plans = self._plans(order)
+            self._prepare(stack, plans)
             self._make(plans)
             state = self.states[self.target.number]
             self._label(state)
@@ -199,13 +199,13 @@ class Build:
         self.states[plan.stage.number] = builder.run()
         self.keys[plan.stage.number] = builder.keys
 
-    def _prepare(self, stack: ExitStack, order: list[Stage]) -> None:
+    def _prepare(self, stack: ExitStack, plans: list[Plan]) -> None:
         """The folder for what is in the making, and the mount namespace if one is needed."""
         self.folder = f"{self.root.path}/build/work/{os.urandom(8).hex()}"
         os.makedirs(self.folder, mode=0o700)
         stack.callback(remove_tree, self.folder)
         stack.enter_context(locked(f"{self.folder}/lock"))
-        self.mounting = any(self._has_binds(stage) for stage in order)
+        self.mounting = any(_has_mounts(plan) for plan in plans)
         if self.mounting:
             from specrun.build.running import enter_own_namespace
 
@@ -228,10 +228,6 @@ class Build:
         except SpecrunError:
             return None
         return image if all(reference.canonical in image.references for reference in references) else None
-
-    @staticmethod
-    def _has_binds(stage: Stage) -> bool:
-        return any(isinstance(instruction, Run) and instruction.mount_texts for instruction in stage.instructions)
 
     def _label(self, state: StageState) -> None:
         if self.request.labels:
@@ -272,6 +268,14 @@ class Build:
             except SpecrunError as refusal:
                 message = f"{error.message} locally, and {refusal.message}"
                 raise BuildFailed(message, node=node, word=name, hint=error.hint) from refusal
+
+
+def _has_mounts(plan: Plan) -> bool:
+    """Whether a step of the stage, or of what its base image's ONBUILD adds, has a `--mount`."""
+    triggers = (plan.image.config.get("config") or {}).get("OnBuild") if plan.image else None
+    return any(isinstance(one, Run) and one.mount_texts for one in plan.stage.instructions) or any(
+        "--mount" in text for text in triggers or ()
+    )
 
 
 def _is_work_left(root: Root) -> bool:

@@ -256,16 +256,27 @@ class Runner:
             if not mount.target:
                 return None
         mount.target = mount.target or f"{SECRETS}/{name}"
-        folder = f"{self.root.run}/build"
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        path = f"{folder}/{os.urandom(8).hex()}"
+        path = f"{self._memory(stack)}/secret"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-        stack.callback(os.unlink, path)
         with Fd(descriptor):
             os.write(descriptor, value)
             os.fchown(descriptor, mount.uid or 0, mount.gid or 0)
             os.fchmod(descriptor, 0o400 if mount.mode is None else mount.mode)
         return MountRequest("bind", path, mount.target, read_only=True)
+
+    def _memory(self, stack: ExitStack) -> str:
+        """A folder that is on no disk, and goes with the build's mount namespace however the build ends."""
+        self._count += 1
+        path = f"{self.work}/memory{self._count}"
+        os.mkdir(path, 0o700)
+        options = mounts.Options.parse(["mode=0700", "nosuid", "nodev", "noexec"], "secret")
+        with (
+            mounts.new_filesystem("tmpfs", "tmpfs", options) as memory,
+            Fd(os.open(path, os.O_PATH | os.O_CLOEXEC)) as target,
+        ):
+            libc.move_mount(memory.number, target.number)
+        stack.callback(libc.umount, path, 2)
+        return path
 
     def _agent(self, mount: Mount, step: Step, environment: list[str], stack: ExitStack) -> MountRequest | None:
         name = mount.id or "default"

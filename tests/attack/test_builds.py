@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.host import Host
+from tests.support import leaks
+from tests.support.host import Host, kill
 
 
 class Canary:
@@ -212,6 +214,31 @@ def test_secrets_are_nowhere(canary: Canary) -> None:
             if os.path.isfile(path) and not os.path.islink(path):
                 with open(path, "rb") as file:
                     assert b"canary" not in file.read(), path
+
+
+def test_a_killed_build_leaves_no_secret(canary: Canary, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("never on a disk")
+    text = "FROM busybox\nRUN --mount=type=secret,id=s wc -c < /run/secrets/s; sleep 1000\n"
+    (canary.context / "Dockerfile").write_text(text)
+    words = ("build", "--network=none", "--secret", f"id=s,src={tmp_path}/secret", str(canary.context))
+    process = canary.host.spawn(*words, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    while b"15" not in process.stdout.readline().split():
+        assert process.poll() is None
+    kill(process)
+    process.stdout.close()
+    found = subprocess.run(["grep", "-rl", "never on a disk", str(canary.host.folder)], capture_output=True, text=True)
+    assert found.stdout == ""
+    assert canary.host.run("build", "-q", "--network=none", "-t", "image", "-", input=b"FROM busybox\n").returncode == 0
+    assert canary.host.containers() == []
+
+
+def test_a_mount_of_a_trigger_stays_in_the_build(canary: Canary) -> None:
+    canary.build("FROM busybox\nONBUILD RUN --mount=type=bind,target=/ctx cat /ctx/Dockerfile > /seen\n")
+    canary.host.ok("tag", "image", "base")
+    canary.build("FROM base\n")
+    assert canary.inside("cat /seen") == "FROM base\n"
+    assert leaks.left(leaks.marks_of(canary.host.root), 1).get("mounts") is None
 
 
 def test_no_step_makes_a_whiteout_by_its_name(canary: Canary) -> None:
