@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,18 +157,18 @@ def test_update(runtime: Runtime, bundle: Bundle) -> None:
 def test_the_process_that_makes_the_container(runtime: Runtime, bundle: Bundle, moment: float) -> None:
     """The command says so, and leaves nothing; unless the container was there already."""
     command = runtime.command("create", "--bundle", str(bundle.folder), "c")
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as making:
-        children = Path(f"/proc/{making.pid}/task/{making.pid}/children")
-        until(lambda: bool(children.read_text()))
-        monitor = os.pidfd_open(int(children.read_text().split()[0]))
-        time.sleep(moment)
-        with contextlib.suppress(ProcessLookupError):  # it may be through already
-            signal.pidfd_send_signal(monitor, signal.SIGKILL)
-        os.close(monitor)
-        assert making.stderr
-        text = making.stderr.read().decode()
+    null = subprocess.DEVNULL
+    with tempfile.TemporaryFile("w+") as said:  # no pipe: a container that is there keeps it open
+        with subprocess.Popen(command, stdin=null, stdout=null, stderr=said) as making:
+            children = Path(f"/proc/{making.pid}/task/{making.pid}/children")
+            until(lambda: bool(children.read_text()))
+            monitor = os.pidfd_open(int(children.read_text().split()[0]))
+            time.sleep(moment)
+            with contextlib.suppress(ProcessLookupError):  # it may be through already
+                signal.pidfd_send_signal(monitor, signal.SIGKILL)
+            os.close(monitor)
+        said.seek(0)
+        text = said.read()
     if making.returncode:
         assert "ended without a word" in text
         assert not (runtime.root / "c").exists()
