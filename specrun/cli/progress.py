@@ -61,7 +61,7 @@ class Progress:
         for layer, line in self._lines.items():
             if self._shown.get(layer) != line:
                 text += f"\r\x1b[2K{f'{layer}: {line}'[: self._columns - 1]}"
-            text += "\r\n"
+            text += "\n"
         self._shown = dict(self._lines)
         self._write(text)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from specrun.store.blobs import BlobStore
 
 _CHUNK = 1 << 18
+_STEP = 1 << 20
+"""Bytes after which readers are told that there are more."""
 _SLOW = 100
 """Bytes a second; a server that sends fewer for as long as it may be silent is as good as that."""
 
@@ -148,7 +150,7 @@ class Download:
 
     def _fetch_into_file(self) -> bool:
         """False when another command had it first, and has removed it since."""
-        with open(self._path, "ab", buffering=0) as file:
+        with open(self._path, "ab", buffering=0, opener=_private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # another command may be at it; then it is there when we are
             if self.is_there():
                 discard(self._path)
@@ -261,6 +263,8 @@ class Download:
         self._have += len(data)
 
     def _tell(self) -> None:
+        if self._have - self._readable < _STEP and self._have < self.blob.size and self._readable >= 0:
+            return
         with self._changed:
             self._readable = self._have
             self._changed.notify_all()
@@ -274,6 +278,11 @@ class Download:
             self._begun += self._readable > 0
             self._readable = 0
             self._changed.notify_all()
+
+
+def _private(path: str, flags: int) -> int:
+    """Whatever the umask is: who unpacks in another thread has set it to 0."""
+    return os.open(path, flags, 0o600)
 
 
 def _is_same(file: Any, path: str) -> bool:

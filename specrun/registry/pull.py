@@ -263,7 +263,8 @@ class _Fetch:
         there = download.is_there()
         if content_size(self.root, diff_id) < 0:
             try:
-                unpack_stream(self.root, download.chunks(), diff_id)
+                plain = diff_id == download.blob.digest  # then it need not be hashed twice
+                unpack_stream(self.root, download.chunks(), diff_id, proof=download.wait if plain else None)
             except (SpecrunError, Restarted) as error:
                 if not download.doubtful and not isinstance(error, Restarted):
                     download.blame(error)

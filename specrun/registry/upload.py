@@ -90,7 +90,7 @@ class Uploads:
                     self._send_in_chunks(blob, tell)
                 return
             except RegistryError as error:
-                if error.status == 404 and self.has(blob.digest):
+                if error.status in (0, 404) and self.has(blob.digest):
                     return  # it came to an end, and only the answer was lost
                 if error.status == 400:
                     self._examine(blob)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench import applying, builds, planning, serving, throughput
+from tests.bench import applying, builds, planning, registries, serving, throughput
 from tests.support.private_docker import private_docker
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
@@ -143,6 +143,8 @@ def main() -> int:
             took = planning.seconds(count) * 1000
             rows.append([f"plan of {count:,} objects, nothing to do", took, took, "-", "-"])
         print(_table(rows, headers))
+        if registries.available():
+            print(registries.table(COMMAND, ours, theirs, Path(folder)))
         print(builds.peak_of_a_large_build(COMMAND, ours, contexts))
         if theirs and shutil.which("iperf3"):
             mine_rate, docker_rate = throughput.compare((COMMAND, ours), ("docker", theirs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import statistics
 import subprocess
@@ -15,12 +14,20 @@ from tests.support.registries import debian_registry
 RUNS = 5
 SIZE = 128 << 20
 FILES = 32
+FORMATS = (".0f", ".0f", ".0f", ".0f", ".2f", ".0f", ".2f")
 HEADERS = ["registry", "specrun ms", "(least)", "docker ms", "ratio", "skopeo ms", "ratio"]
 
 
 def available() -> bool:
     """Whether there is a registry to talk to."""
     return shutil.which("docker-registry") is not None
+
+
+def table(command: str, ours: dict[str, str], theirs: dict[str, str] | None, folder: Path) -> str:
+    """The rows, to be printed."""
+    from tabulate import tabulate
+
+    return str(tabulate(rows(command, ours, theirs, folder), HEADERS, tablefmt="plain", floatfmt=FORMATS))
 
 
 def rows(command: str, ours: dict[str, str], theirs: dict[str, str] | None, folder: Path) -> list[list[object]]:
@@ -59,15 +66,12 @@ def _cells(took: dict[str, list[float]], command: str) -> list[object]:
 
 
 def make_tree(folder: Path) -> Path:
-    """128 MiB that pack to about a half, as programs do: the same bytes each time."""
+    """128 MiB that nobody can pack, so that all send the same number of bytes."""
     tree = folder / "large"
-    tree.mkdir(exist_ok=True)
-    dice = random.Random(7)
-    words = [dice.randbytes(24) for _ in range(4096)]
-    for number in range(FILES):
-        half = SIZE // FILES // 2
-        text = b"".join(dice.choices(words, k=half // 24 + 1))[:half]
-        (tree / f"file{number}").write_bytes(dice.randbytes(half) + text)
+    if not tree.exists():
+        tree.mkdir()
+        for number in range(FILES):
+            (tree / f"file{number}").write_bytes(os.urandom(SIZE // FILES))
     return tree
 
 

@@ -208,3 +208,90 @@ def test_a_line_that_breaks_anywhere(host: Host, tmp_path: Path, server: str) ->
         assert line.down <= 1.05 * size + (1 << 20), seed
         assert host.ok("image", "verify") == "" and not any((host.root / "pulls").iterdir())
         line.close()
+
+
+def test_bars_on_a_terminal(host: Host, tmp_path: Path) -> None:
+    """And the cursor ends up below them, with Docker's closing lines."""
+    with own_registry(tmp_path / "storage") as address:
+        line = Line(address, lambda: None)
+        name = f"{line.address}/large:v1"
+        large(host, name, 20 << 20)
+        pushed = on_a_terminal(host, "push", name)
+        assert re.search(r"[0-9a-f]{12}: Pushing \[=+>? *\] +[0-9.]+[kM]?B/[0-9.]+MB", pushed)
+        assert re.search(r"\x1b\[2K[0-9a-f]{12}: Pushed\r\n", pushed)
+        assert re.search(r"v1: digest: sha256:[0-9a-f]{64} size: \d+\r\n$", pushed)
+        host.ok("rmi", "-f", name)
+        pulled = on_a_terminal(host, "pull", name)
+        assert re.search(r"[0-9a-f]{12}: Downloading \[=+>? *\] +[0-9.]+[kM]?B/[0-9.]+MB", pulled)
+        assert re.search(rf"Pull complete\r\nDigest: .*\r\nStatus: Downloaded newer image for {name}\r\n", pulled)
+        host.ok("rmi", "-f", name)
+        plain = host.ok("pull", name)
+        assert "\x1b" not in plain and "Downloading" not in plain and ": Pull complete\n" in plain
+        line.close()
+
+
+def on_a_terminal(host: Host, *words: str) -> str:
+    """What a command writes to a terminal of 100 columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    host.environment["TERM"] = "xterm"
+    process = host.spawn(*words, stdout=side, stderr=side)
+    os.close(side)
+    text = b""
+    try:
+        while data := os.read(main, 1 << 16):
+            text += data
+    except OSError:
+        pass  # EIO: the other end is closed
+    os.close(main)
+    assert process.wait() == 0, text
+    return text.decode()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_referrers(tmp_path: Path, host: Host, server: str) -> None:
+    """Where the registry knows no referrers, the index under the tag of the digest is kept by whoever pushes."""
+    import hashlib
+
+    from specrun.oci.reference import Reference
+    from specrun.paths import open_root
+    from specrun.registry.client import Client
+    from specrun.registry.listing import fallback_tag
+    from specrun.registry.push import push
+    from specrun.store.images import CONFIG_DIGEST, ImageStore
+
+    with SERVERS[server](tmp_path / "storage") as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        subject = re.search(r"digest: (sha256:[0-9a-f]{64}) size: (\d+)", host.ok("push", f"{address}/hello:v1"))
+        assert subject
+        store = ImageStore(open_root(str(host.root)))
+        image = store.resolve("busybox")
+        kind = "application/vnd.oci.image.manifest.v1+json"
+        for number in range(2):
+            document = {
+                **store.manifest(image),
+                "artifactType": f"application/x-signature{number}",
+                "annotations": {"number": str(number)},
+                "subject": {"mediaType": kind, "digest": subject[1], "size": int(subject[2])},
+            }
+            raw = json.dumps(document).encode()
+            name = Reference.parse(f"{address}/hello:signature{number}")
+            with store.adding():
+                digest, size = store.blobs.put(raw)
+                store.enter(digest, size, {CONFIG_DIGEST: image.id}, [name])
+            assert digest == f"sha256:{hashlib.sha256(raw).hexdigest()}"
+            for _ in range(2):  # the second time it is there already
+                push(open_root(str(host.root)), name)
+        listed = host.ok("registry", "referrers", f"{address}/hello:v1").splitlines()
+        assert sorted(line.split()[1] for line in listed[1:]) == ["application/x-signature0", "application/x-signature1"]
+        one = host.ok("registry", "referrers", "--artifact-type", "application/x-signature1", f"{address}/hello:v1")
+        assert one.count("application/x-signature") == 1
+        path = f"/v2/hello/manifests/{fallback_tag(subject[1])}"
+        accepted = {"Accept": "application/vnd.oci.image.index.v1+json"}
+        tagged = Client(address).request("GET", path, scope="", headers=accepted, expected=(200, 404)).status
+        assert tagged == (200 if server == "docker-registry" else 404)
