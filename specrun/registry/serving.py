@@ -96,6 +96,7 @@ class Listener:
         await stop.wait()
         server.close()
         guard.cancel()
+        self._web.pre_shutdown()  # connections that rest are not waited for
         await self._web.shutdown(STOP)
         await server.wait_closed()
 
