@@ -74,6 +74,7 @@ class Download:
         """How many times it began anew."""
         self._done = False
         self._failure: BaseException | None = None
+        self._answer: urllib3.BaseHTTPResponse | None = None
         self.doubtful = len(places) + len(blob.urls) > 1
         """Whether what comes may turn out to be void: it is of an earlier attempt, or somebody else can be asked."""
 
@@ -82,8 +83,13 @@ class Download:
         return self._blobs.size(self.blob.digest) == self.blob.size
 
     def cancel(self) -> None:
-        """Let `run` and everybody who waits for it end soon."""
+        """Let `run` and everybody who waits for it end now."""
         self._end(Cancelled())
+        if (answer := self._answer) is not None:
+            try:
+                answer.shutdown()  # who waits for the next byte waits no longer
+            except (AttributeError, ValueError, OSError):
+                pass  # an older urllib3, or it has ended meanwhile
 
     def blame(self, error: BaseException) -> None:
         """Its content was found to be bad: no more of it is wanted."""
@@ -211,6 +217,8 @@ class Download:
                 if self._have < self.blob.size:
                     raise urllib3.exceptions.ProtocolError(f"ended after {self._have} of {self.blob.size} bytes")
             except (urllib3.exceptions.HTTPError, OSError) as error:
+                if self._failure is not None:
+                    raise Cancelled from error
                 if getattr(error, "errno", 0) == errno.ENOSPC:
                     raise DiskFull(f"{self._name} can't be kept: the disk is full") from error
                 stalls = stalls + 1 if isinstance(error, urllib3.exceptions.ReadTimeoutError) else 0
@@ -240,7 +248,11 @@ class Download:
                     raise RegistryError(f"{host} sent another range than was asked for")
             elif (said := length(answer.headers.get("Content-Length", ""))) not in (-1, self.blob.size):
                 raise RegistryError(f"{host} says that {self.blob.digest} has {said} bytes, not {self.blob.size}")
-            self._receive(answer, file, source.client)
+            self._answer = answer
+            try:
+                self._receive(answer, file, source.client)
+            finally:
+                self._answer = None
 
     def _receive(self, answer: urllib3.BaseHTTPResponse, file: Any, client: Client) -> None:
         host, stall = client.host, client.endpoint.stall

@@ -90,7 +90,7 @@ class Uploads:
                     self._send_in_chunks(blob, tell)
                 return
             except RegistryError as error:
-                if error.status in (0, 404) and self.has(blob.digest):
+                if error.status in (0, 404, 416) and self.has(blob.digest):
                     return  # it came to an end, and only the answer was lost
                 if error.status == 400:
                     self._examine(blob)
@@ -159,8 +159,8 @@ class Uploads:
             target = self._send_chunks(target, at, blob, record, tell)
             self._put(target, blob, blob.size, tell)
         except RegistryError as error:
-            if error.status in (400, 404, 416) and record:
-                discard(record)  # that upload can't be gone on with
+            if error.status == 400 and record:
+                discard(record)  # of what was sent no blob can be made
             if error.status == 400 and resumed:
                 error.status = 416  # what was sent before was not of this blob: begin anew
             raise

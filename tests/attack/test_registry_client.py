@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
@@ -144,6 +145,25 @@ def test_a_stall(host: Host, liar: Liar, quick: object, pace: str) -> None:
 
     liar.change = of_layer(liar, stall)
     refused(host, liar.name, "broke off: nothing came for too long")
+
+
+def test_an_interrupt_ends_a_pull_that_waits(host: Host, liar: Liar) -> None:
+    def stall(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(liar.blobs[liar.layer])))
+        handler.end_headers()
+        handler.wfile.write(liar.blobs[liar.layer][:100_000])
+        time.sleep(15)
+        handler.close_connection = True
+
+    liar.change = of_layer(liar, stall)
+    process = host.spawn("pull", liar.name)
+    partial = host.root / "pulls" / liar.layer[7:]
+    deadline = time.monotonic() + 30
+    while (not partial.exists() or not partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(8) == 130 and partial.stat().st_size == 100_000
 
 
 def test_silence_from_the_beginning(host: Host, liar: Liar, quick: object) -> None:

@@ -288,7 +288,8 @@ def test_referrers(tmp_path: Path, host: Host, server: str) -> None:
             for _ in range(2):  # the second time it is there already
                 push(open_root(str(host.root)), name)
         listed = host.ok("registry", "referrers", f"{address}/hello:v1").splitlines()
-        assert sorted(line.split()[1] for line in listed[1:]) == ["application/x-signature0", "application/x-signature1"]
+        kinds = sorted(line.split()[1] for line in listed[1:])
+        assert kinds == ["application/x-signature0", "application/x-signature1"]
         one = host.ok("registry", "referrers", "--artifact-type", "application/x-signature1", f"{address}/hello:v1")
         assert one.count("application/x-signature") == 1
         path = f"/v2/hello/manifests/{fallback_tag(subject[1])}"
