@@ -216,12 +216,13 @@ def test_bars_on_a_terminal(host: Host, tmp_path: Path) -> None:
         line = Line(address, lambda: None)
         name = f"{line.address}/large:v1"
         large(host, name, 20 << 20)
-        pushed = on_a_terminal(host, "push", name)
+        line.hold_at = 8 << 20  # long enough for more than one look at it
+        pushed = on_a_terminal(line, host, "push", name)
         assert re.search(r"[0-9a-f]{12}: Pushing \[=+>? *\] +[0-9.]+[kM]?B/[0-9.]+MB", pushed)
         assert re.search(r"\x1b\[2K[0-9a-f]{12}: Pushed\r\n", pushed)
         assert re.search(r"v1: digest: sha256:[0-9a-f]{64} size: \d+\r\n$", pushed)
         host.ok("rmi", "-f", name)
-        pulled = on_a_terminal(host, "pull", name)
+        pulled = on_a_terminal(line, host, "pull", name)
         assert re.search(r"[0-9a-f]{12}: Downloading \[=+>? *\] +[0-9.]+[kM]?B/[0-9.]+MB", pulled)
         assert re.search(rf"Pull complete\r\nDigest: .*\r\nStatus: Downloaded newer image for {name}\r\n", pulled)
         host.ok("rmi", "-f", name)
@@ -230,17 +231,21 @@ def test_bars_on_a_terminal(host: Host, tmp_path: Path) -> None:
         line.close()
 
 
-def on_a_terminal(host: Host, *words: str) -> str:
-    """What a command writes to a terminal of 100 columns."""
+def on_a_terminal(line: Line, host: Host, *words: str) -> str:
+    """What a command writes to a terminal of 100 columns, while the line stands still for a moment."""
     import fcntl
     import pty
     import struct
     import termios
+    import threading
 
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     host.environment["TERM"] = "xterm"
+    line.go_on.clear()
     process = host.spawn(*words, stdout=side, stderr=side)
+    timer = threading.Timer(2, line.go_on.set)
+    timer.start()
     os.close(side)
     text = b""
     try:
@@ -249,6 +254,7 @@ def on_a_terminal(host: Host, *words: str) -> str:
     except OSError:
         pass  # EIO: the other end is closed
     os.close(main)
+    timer.join()
     assert process.wait() == 0, text
     return text.decode()
 

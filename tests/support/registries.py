@@ -216,7 +216,7 @@ class Line:
     """A TCP line to a registry that breaks after so many bytes of a connection as `breaks` says (None: not at all).
 
     `down` counts what has come from the registry, `up` what was sent to it. It stands still once `hold_at` bytes have
-    gone up, until `go_on` is set.
+    gone one way, until `go_on` is set.
     """
 
     def __init__(self, registry: str, breaks: Any) -> None:
@@ -258,7 +258,7 @@ class Line:
                         budget[0] -= len(data)
                     setattr(self, way, getattr(self, way) + len(data))
                 target.sendall(data)
-                if way == "up" and self.up >= self.hold_at:
+                if getattr(self, way) >= self.hold_at:
                     self.go_on.wait(60)
                 if budget[0] == 0:
                     break
