@@ -153,7 +153,8 @@ class Docker(Engine):
     def _enter(self, bases: Bases) -> None:
         """Wait until no other worker has a scenario on it. Raises RuntimeError for one that has somebody's things."""
         self._words = [self.found()]
-        self._alone.enter_context(bases.alone("docker"))
+        host = os.environ.get("DOCKER_HOST", "").replace("/", "_")
+        self._alone.enter_context(bases.alone(f"docker{host}"))  # each Docker has its own queue
         try:
             bases.keep("docker", self._ours)
         except BaseException:
