@@ -160,7 +160,7 @@ def test_one_apply_at_a_time(host: Host, tmp_path: Path) -> None:
     first.stdout.close()
     assert first.wait(20) in (0, 141)
     assert second.returncode == 1
-    assert f"pid {first.pid}".encode() in second.stderr
+    assert f"pid {first.pid}, user root, since 20".encode() in second.stderr
 
 
 def test_dependencies_come_first(host: Host, tmp_path: Path) -> None:
