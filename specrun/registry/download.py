@@ -72,7 +72,7 @@ class Download:
         """Bytes that a reader may have; -1 before it is known."""
         self._begun = 0
         """How many times it began anew."""
-        self._done = False
+        self._proven = self._done = False
         self._failure: BaseException | None = None
         self._answer: urllib3.BaseHTTPResponse | None = None
         self.doubtful = len(places) + len(blob.urls) > 1
@@ -108,6 +108,14 @@ class Download:
         """Until `run` has ended; raises what that has raised."""
         with self._changed:
             while not self._done and self._failure is None:
+                self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+
+    def wait_for_proof(self) -> None:
+        """Until it is known to be what it should be; it may not be on the disk yet. Raises what `run` raises."""
+        with self._changed:
+            while not self._proven and not self._done and self._failure is None:
                 self._changed.wait()
             if self._failure is not None:
                 raise self._failure
@@ -165,6 +173,9 @@ class Download:
                 return False
             self._hash_what_is_left()
             self._transfer_all(file)
+            with self._changed:
+                self._proven = True
+                self._changed.notify_all()
             self._news(self.short, "Download complete", 0, 0)
             os.fsync(file.fileno())
             self._blobs.settle(self._path, self.blob.digest)

@@ -264,7 +264,7 @@ class _Fetch:
         if content_size(self.root, diff_id) < 0:
             try:
                 plain = diff_id == download.blob.digest  # then it need not be hashed twice
-                unpack_stream(self.root, download.chunks(), diff_id, proof=download.wait if plain else None)
+                unpack_stream(self.root, download.chunks(), diff_id, proof=download.wait_for_proof if plain else None)
             except (SpecrunError, Restarted) as error:
                 if not download.doubtful and not isinstance(error, Restarted):
                     download.blame(error)

@@ -60,6 +60,7 @@ def fetch(
     """Pull what `reference` stands for, and say how it goes on standard output, or on another `descriptor`."""
     from specrun.cli.progress import Progress
     from specrun.registry.pull import pull
+    from specrun.store.images import ImageStore
 
     def say(text: str) -> None:
         if not quiet:
@@ -69,8 +70,7 @@ def fetch(
     say(f"{reference.tag or reference.digest}: Pulling from {reference.path}\n")
     with Progress(say, descriptor) as progress:
         found = pull(context.root(), reference, verify=verify, platform=platform, news=progress.news)
-    engine = context.engine()
-    engine.images.collect()
+    ImageStore(context.root()).collect()
     status = "Downloaded newer image" if found.new else "Image is up to date"
     say(f"Digest: {found.digest}\nStatus: {status} for {reference.familiar}\n")
 
