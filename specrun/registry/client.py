@@ -16,7 +16,7 @@ import urllib3
 from specrun import __version__
 from specrun.registry.auth import Authority, RegistryError
 from specrun.registry.headers import address as absolute
-from specrun.registry.headers import retry_after
+from specrun.registry.headers import length, retry_after
 from specrun.registry.hosts import Endpoint, is_loopback, origin, tls_context
 
 TYPE_CHECKING = False
@@ -117,6 +117,26 @@ class Client:
                 raise RegistryError(message, status=answer.status, hint="try again later")
             failure = text
             wait(attempt, self.notify, pause)
+        raise RegistryError(f"{self.host} cannot be reached: {failure}", hint=_reach_hint(failure))
+
+    def document(
+        self, target: str, *, scope: str, most: int, headers: dict[str, str] | None = None
+    ) -> tuple[bytes, urllib3.BaseHTTPResponse]:
+        """The body of an answer, of which no more than `most` bytes and one are read, and the answer.
+
+        Raises RegistryError, after retries where they help.
+        """
+        for attempt in range(self.attempts):
+            answer = self.request("GET", target, scope=scope, headers=headers, stream=True)
+            try:
+                with answer:
+                    raw = answer.read(most + 1, decode_content=False)
+                if len(raw) > most or len(raw) >= length(answer.headers.get("Content-Length", "")):
+                    return raw, answer
+                failure = f"an answer ended after {len(raw)} bytes"
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                failure = reason(error)
+            wait(attempt, self.notify)
         raise RegistryError(f"{self.host} cannot be reached: {failure}", hint=_reach_hint(failure))
 
     def _is_hopeless(self, error: Exception) -> bool:

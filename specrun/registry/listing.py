@@ -87,16 +87,14 @@ def fallback_tag(digest: str) -> str:
 
 def _tagged(client: Client, path: str, scope: str, digest: str) -> dict[str, Any]:
     try:
-        answer = client.request(
-            "GET", f"/v2/{path}/manifests/{fallback_tag(digest)}", scope=scope, headers={"Accept": OCI_INDEX},
-            stream=True,
+        raw, answer = client.document(
+            f"/v2/{path}/manifests/{fallback_tag(digest)}", scope=scope, most=MAX_MANIFEST,
+            headers={"Accept": OCI_INDEX},
         )  # fmt: skip
     except RegistryError as error:
         if error.status == 404:
             return {}
         raise
-    with answer:
-        raw = answer.read(MAX_MANIFEST + 1, decode_content=False)
     if len(raw) > MAX_MANIFEST:
         raise InvalidDocument(f"{client.host}: the index of referrers is larger than {MAX_MANIFEST} bytes")
     return Manifest(raw, answer.headers.get("Content-Type", "")).document
@@ -113,9 +111,7 @@ def _pages(client: Client, path: str, scope: str) -> Any:
     """The documents of a listing, page by page; no page twice, and none of another host."""
     target, seen = path, set[str]()
     for _ in range(MOST_PAGES):
-        answer = client.request("GET", target, scope=scope, stream=True)
-        with answer:
-            raw = answer.read(MAX_PAGE + 1, decode_content=False)
+        raw, answer = client.document(target, scope=scope, most=MAX_PAGE)
         if len(raw) > MAX_PAGE:
             raise InvalidDocument(f"{client.host}: a page of a listing is larger than {MAX_PAGE} bytes")
         yield parse_json(raw)

@@ -148,7 +148,7 @@ def _manifest(
     client = source.client
     path = f"/v2/{source.path}/manifests/{wanted}"
     try:
-        answer = client.request("GET", path, scope=source.scope, headers={"Accept": ACCEPTED}, stream=True)
+        raw, answer = client.document(path, scope=source.scope, most=MAX_MANIFEST, headers={"Accept": ACCEPTED})
     except RegistryError as error:
         if error.status == 404:
             raise RegistryError(
@@ -156,8 +156,6 @@ def _manifest(
                 hint="is the name right?",
             ) from error  # fmt: skip
         raise
-    with answer:
-        raw = answer.read(MAX_MANIFEST + 1, decode_content=False)
     if len(raw) > MAX_MANIFEST:
         raise InvalidDocument(f"the manifest of {reference.familiar} is larger than {MAX_MANIFEST} bytes")
     algorithm = wanted.partition(":")[0] if ":" in wanted else "sha256"

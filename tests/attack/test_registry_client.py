@@ -176,6 +176,26 @@ def test_silence_from_the_beginning(host: Host, liar: Liar, quick: object) -> No
     refused(host, liar.name, "cannot be reached: nothing came for too long")
 
 
+def test_a_manifest_that_is_cut_is_asked_for_again(host: Host, liar: Liar) -> None:
+    left = [2]
+
+    def cut(handler: Handler) -> bool:
+        if "/manifests/" not in handler.path or not left[0]:
+            return False
+        left[0] -= 1
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(liar.manifest)))
+        handler.end_headers()
+        handler.wfile.write(liar.manifest[:100])
+        handler.close_connection = True
+        return True
+
+    liar.change = cut
+    host.ok("pull", liar.name)
+    left[0] = 99
+    refused(host, liar.name, "cannot be reached")
+
+
 def test_a_long_retry_after_is_not_waited_for(host: Host, liar: Liar) -> None:
     liar.change = of_layer(liar, lambda handler: say(handler, 429, Retry_After="3600"))
     refused(host, liar.name, "3600 seconds", within=10)

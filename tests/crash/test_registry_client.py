@@ -33,7 +33,8 @@ def examined(storage: Path) -> str:
 
 def left(host: Host) -> list[str]:
     """What is kept to be gone on with."""
-    return [path.name for folder in ("pulls", "pushes") for path in (host.root / folder).glob("[!.]*")]
+    found = [path.name for folder in ("pulls", "pushes") for path in (host.root / folder).glob("[!.]*")]
+    return [name for name in found if not name.endswith(".draft")]  # of a record that was being written
 
 
 def killed_or_done(host: Host, seconds: float, *words: str) -> bool:
