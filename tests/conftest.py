@@ -41,19 +41,29 @@ def _share(folder: Path) -> int:
     while True:
         folder.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _is(folder, lock) and not (folder / "ready").exists():
-            environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
-            for words in (["image", "assemble", "busybox"], ["run", "--rm", "--net", "none", "busybox", "true"]):
-                done = subprocess.run([COMMAND, *words], env=environment, check=False, capture_output=True, text=True)
-                if done.returncode:
-                    os.close(lock)  # another worker may have more luck
-                    pytest.fail(f"{' '.join(words)}: {done.stderr}")
-            (folder / "ready").touch()
         fcntl.flock(lock, fcntl.LOCK_SH)
         if _is(folder, lock):  # else the last of the others has removed it meanwhile, and somebody perhaps made it anew
+            try:
+                _prepare(folder)
+            except BaseException:
+                os.close(lock)
+                raise
             return lock
         os.close(lock)
+
+
+def _prepare(folder: Path) -> None:
+    """Assemble the image, once; its lock is not the folder's, which the other workers share to the end of the run."""
+    with open(folder / "preparing", "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if (folder / "ready").exists():
+            return
+        environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
+        for words in (["image", "assemble", "busybox"], ["run", "--rm", "--net", "none", "busybox", "true"]):
+            done = subprocess.run([COMMAND, *words], env=environment, check=False, capture_output=True, text=True)
+            if done.returncode:
+                pytest.fail(f"{' '.join(words)}: {done.stderr}")  # another worker may have more luck
+        (folder / "ready").touch()
 
 
 def _is(folder: Path, opened: int) -> bool:

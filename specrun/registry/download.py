@@ -159,6 +159,7 @@ class Download:
             self._changed.notify_all()
 
     def _fetch(self) -> None:
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
         while not self.is_there() and not self._fetch_into_file():
             pass
 

@@ -130,6 +130,9 @@ class Listener:
             if reply.stream and request.method != "HEAD":
                 await _send(request, response, reply.stream)
             await response.write_eof()
+        except ConnectionError:  # nobody is there any more to be answered
+            if request.transport:
+                request.transport.abort()
         finally:
             self._open[request.protocol] = time.monotonic()
             self.metrics.busy.dec()

@@ -151,7 +151,8 @@ class Storage:
     def use(self, digest: str) -> None:
         """Somebody has asked for the content: it goes later than what nobody asks for."""
         try:
-            os.utime(self.blob_path(digest))
+            now = time.time_ns()  # the kernel's own stamps are as coarse as its ticks
+            os.utime(self.blob_path(digest), ns=(now, now))
         except OSError:
             pass
 
