@@ -172,9 +172,12 @@ class Draft:
     def _make(self) -> int:
         while True:
             os.mkdir(self.path, 0o700)
-            lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue  # another command's sweep came before the lock
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.path.exists(self.path):  # else it was swept between two of these lines
+            if os.path.exists(self.path):  # else the same, between these two lines
                 return lock
             os.close(lock)
 

@@ -6,10 +6,13 @@ import random
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from specrun.paths import Root
+from specrun.store.layers import Draft, sweep
 from tests.support.host import COMMAND, Host, kill
 
 
@@ -44,3 +47,21 @@ def test_a_kill_at_a_durable_step_of_a_start(host: Host, call: str) -> None:
             host.ok("create", "--name", name, "busybox", "true")
         host.ok("rm", name)
     assert host.leftovers() == []
+
+
+def test_a_sweep_takes_no_draft_from_whoever_makes_it(tmp_path: Path) -> None:
+    """However the two meet: a draft is a folder before it is a locked one."""
+    root = Root(str(tmp_path), str(tmp_path / "run"), "00000000")
+    Path(root.layers).mkdir()
+
+    def make(_: int) -> None:
+        with Draft(root) as draft:
+            assert Path(draft.fs).is_dir()
+
+    def clear(_: int) -> None:
+        sweep(root)
+
+    with ThreadPoolExecutor(6) as pool:
+        for work in (pool.map(make, range(800)), pool.map(clear, range(800))):
+            list(work)
+    assert list(Path(root.layers).iterdir()) == []
