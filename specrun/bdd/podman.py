@@ -64,8 +64,8 @@ class Store:
     def _configure(self, runtime: str) -> None:
         backend = "netavark" if Path("/usr/lib/podman/netavark").exists() else "cni"
         names = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-        # podman wants more than what some machines allow, and then starts nothing.
-        limits = {name: min(resource.getrlimit(number)[1], 1 << 20) for name, number in names.items()}
+        # podman wants more than what some machines allow, and what it starts may have less than itself.
+        limits = {name: min(resource.getrlimit(number)[1], 1024) for name, number in names.items()}
         text = _CONFIGURATION.format(
             limits=", ".join(f'"{name}={limit}:{limit}"' for name, limit in limits.items() if limit > 0),
             runtime=json.dumps(runtime),
@@ -100,10 +100,10 @@ def clear(scene: Path) -> None:
         mounted = [path for line in file if (path := line.split()[4]).startswith(f"{folder}/")]
     for path in sorted(mounted, reverse=True):
         subprocess.run(["umount", path], capture_output=True, check=False)
-    _remove_groups()
+    remove_groups()
 
 
-def _remove_groups() -> None:
+def remove_groups() -> None:
     """podman leaves its empty parent groups behind."""
     for folder in sorted(Path("/sys/fs/cgroup").glob("**/libpod_parent/**/"), reverse=True):
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from specrun.bdd.podman import remove_groups
 from tests.support.host import Host
 
 pytestmark = [
@@ -18,6 +19,15 @@ pytestmark = [
     pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed"),
 ]
 
+CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+"""
+"""What podman needs where limits are low and control groups are of both versions."""
 SPEC = """apiVersion: specrun/v1
 kind: Container
 metadata: {name: kube-web, labels: {tier: front}}
@@ -64,13 +74,17 @@ spec: {content: abc}
 
 
 @pytest.fixture
-def podman(host: Host) -> Iterator[list[str]]:
+def podman(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The command, over a store of its own; it wants short paths for what it runs."""
+    configuration = tmp_path / "containers.conf"
+    configuration.write_text(CONFIGURATION)
+    monkeypatch.setenv("CONTAINERS_CONF", str(configuration))
     base = ["podman", "--root", f"{host.folder}/p", "--runroot", f"{host.folder}/r", "--storage-driver=vfs"]
     yield base
     subprocess.run([*base, "pod", "rm", "-fa", "-t", "0"], capture_output=True, check=False)
     subprocess.run([*base, "volume", "rm", "-fa"], capture_output=True, check=False)
     subprocess.run(["umount", f"{host.folder}/p/vfs"], capture_output=True, check=False)
+    remove_groups()
 
 
 def test_a_pod_with_files_volumes_and_limits(host: Host, tmp_path: Path, podman: list[str]) -> None:

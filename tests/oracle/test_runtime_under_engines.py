@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from specrun.bdd.podman import remove_groups
 from tests.support.oci import COMMAND, until
 
 pytestmark = pytest.mark.oracle
@@ -91,16 +92,7 @@ def _podman(layer: Path) -> Iterator[Engine]:
     finally:
         engine.call("rm", "--all", "--force", "--time", "0")
         shutil.rmtree(folder, ignore_errors=True)
-        _remove_groups()
-
-
-def _remove_groups() -> None:
-    """podman leaves its empty parent groups behind."""
-    for folder in sorted(Path("/sys/fs/cgroup").glob("*/libpod_parent/**/"), reverse=True):
-        try:
-            folder.rmdir()
-        except OSError:
-            continue  # of another podman
+        remove_groups()
 
 
 def _import(engine: Engine, layer: Path) -> None:
