@@ -202,9 +202,10 @@ class Build:
     def _prepare(self, stack: ExitStack, plans: list[Plan]) -> None:
         """The folder for what is in the making, and the mount namespace if one is needed."""
         self.folder = f"{self.root.path}/build/work/{os.urandom(8).hex()}"
-        os.makedirs(self.folder, mode=0o700)
-        stack.callback(remove_tree, self.folder)
-        stack.enter_context(locked(f"{self.folder}/lock"))
+        with locked(self.root.lock("builds"), shared=True):  # whoever mends sees no folder that is not locked yet
+            os.makedirs(self.folder, mode=0o700)
+            stack.callback(remove_tree, self.folder)
+            stack.enter_context(locked(f"{self.folder}/lock"))
         self.mounting = any(_has_mounts(plan) for plan in plans)
         if self.mounting:
             from specrun.build.running import enter_own_namespace

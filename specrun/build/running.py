@@ -356,7 +356,7 @@ def mend(root: Root) -> None:
     base = f"{root.path}/build/work"
     for name in os.listdir(base) if os.path.isdir(base) else []:
         try:
-            with locked(f"{base}/{name}/lock", wait=False):
+            with locked(root.lock("builds")), locked(f"{base}/{name}/lock", wait=False):
                 remove_containers(root, f"{base}/{name}")
                 remove_tree(f"{base}/{name}")
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from specrun.build.running import mend
+from specrun.files import locked
+from specrun.paths import Root
 from tests.support import leaks
 from tests.support.host import Host, kill
 
@@ -121,3 +125,16 @@ def test_a_file_that_vanishes_is_named(host: Host, context: Path) -> None:
     for number in range(200, 251):
         (context / "files" / str(number)).write_text("x")
     host.ok("build", "-t", "image", str(context))
+
+
+def test_who_mends_waits_for_a_build_that_is_about_to_lock_its_folder(host: Host) -> None:
+    root = Root(str(host.root), str(host.folder / "run"), "00000000")
+    folder = Path(root.path, "build/work/0123456789abcdef")
+    folder.mkdir(parents=True)
+    with locked(root.lock("builds"), shared=True):
+        thread = threading.Thread(target=mend, args=(root,))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive() and folder.is_dir()
+    thread.join(10)
+    assert not thread.is_alive() and not folder.exists()  # nobody has locked it: its build was killed
