@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import leaks
-from tests.support.host import COMMAND, Host
+from tests.support.host import COMMAND, Host, own_host
 from tests.support.namespace import IPV4, IPV6, Namespace
 from tests.support.oci import Runtime
 
@@ -76,25 +76,15 @@ def _is(folder: Path, opened: int) -> bool:
 @pytest.fixture
 def host(busybox_store: Path) -> Iterator[Host]:
     """A specrun with the image `busybox`; the test fails when it leaves anything on the machine."""
-    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), busybox_store)
-    try:
+    with own_host(busybox_store) as host:
         yield host
-    finally:
-        marks = leaks.marks_of(host.root)
-        host.close()
-    assert leaks.left(marks) == {}
 
 
 @pytest.fixture
 def empty_host() -> Iterator[Host]:
     """A specrun whose state folder does not exist yet."""
-    host = Host(Path(tempfile.mkdtemp(prefix="sr-")))
-    try:
+    with own_host() as host:
         yield host
-    finally:
-        marks = leaks.marks_of(host.root)
-        host.close()
-    assert leaks.left(marks) == {}
 
 
 @pytest.fixture

@@ -88,6 +88,16 @@ def test_another_length_than_the_manifest_s(host: Host, liar: Liar, said: int) -
     refused(host, liar.name, f"has {size + said} bytes, not {size}")
 
 
+def pour(handler: Handler, sent: list[int]) -> None:
+    """Send a body without an end, and count it, until the client goes."""
+    try:
+        while True:
+            handler.wfile.write(bytes(1 << 16))
+            sent[0] += 1 << 16
+    except OSError:
+        handler.close_connection = True
+
+
 def test_a_body_without_an_end(host: Host, liar: Liar) -> None:
     sent = [0]
 
@@ -96,12 +106,7 @@ def test_a_body_without_an_end(host: Host, liar: Liar) -> None:
         handler.send_response(200)
         handler.send_header("Connection", "close")
         handler.end_headers()
-        try:
-            while True:
-                handler.wfile.write(bytes(1 << 16))
-                sent[0] += 1 << 16
-        except OSError:
-            handler.close_connection = True
+        pour(handler, sent)
 
     liar.change = of_layer(liar, flood)
     refused(host, liar.name, "sends more than")
@@ -231,12 +236,7 @@ def test_an_error_without_an_end_and_with_tricks(host: Host, liar: Liar) -> None
         handler.send_response(404)
         handler.send_header("Connection", "close")
         handler.end_headers()
-        try:
-            while True:
-                handler.wfile.write(bytes(1 << 16))
-                sent[0] += 1 << 16
-        except OSError:
-            handler.close_connection = True
+        pour(handler, sent)
 
     liar.change = of_layer(liar, flood)
     refused(host, liar.name, "status 404")

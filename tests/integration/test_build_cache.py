@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ import pytest
 from specrun.build.exchange import Place
 from specrun.errors import UsageError
 from tests.integration.test_registry import serving
-from tests.support import leaks
-from tests.support.host import Host
+from tests.support.host import Host, own_host
 
 TEXT = (
     "FROM busybox AS tools\nRUN head -c 8 /dev/urandom | md5sum > /tool\n"
@@ -35,13 +33,8 @@ def context(tmp_path: Path) -> Path:
 @pytest.fixture
 def other(busybox_store: Path) -> Iterator[Host]:
     """Another machine's store, which has the base image only."""
-    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), busybox_store)
-    try:
+    with own_host(busybox_store) as host:
         yield host
-    finally:
-        marks = leaks.marks_of(host.root)
-        host.close()
-    assert leaks.left(marks) == {}
 
 
 def build(host: Host, context: Path, *options: str, text: str = TEXT) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import leaks
-from tests.support.host import Host
+from tests.support.host import Host, own_host
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-agent"), reason="openssh-client is not installed")
 GARBAGE = """
@@ -81,23 +81,15 @@ def agent() -> Iterator[Agent]:
 @pytest.fixture(scope="module")
 def store() -> Iterator[Path]:
     """A state folder with an image that has OpenSSH's programs."""
-    made = Host(Path(tempfile.mkdtemp(prefix="sr-")))
-    try:
+    with own_host() as made:
         made.ok("image", "assemble", "ssh", "--packages", "busybox,openssh-client")
         yield made.root
-    finally:
-        made.close()
 
 
 @pytest.fixture
 def host(store: Path) -> Iterator[Host]:
-    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), store)
-    try:
+    with own_host(store) as host:
         yield host
-    finally:
-        marks = leaks.marks_of(host.root)
-        host.close()
-    assert leaks.left(marks) == {}
 
 
 def build(host: Host, folder: Path, text: str, *options: str) -> subprocess.CompletedProcess[bytes]:

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -31,13 +32,18 @@ EMPTY = digest_of(EMPTY_INDEX)
 
 
 @contextmanager
-def cache(storage: Path, upstream: str, *options: str) -> Iterator[int]:
-    """A cache in `storage` of the registry at `upstream`; gives its port."""
-    server, port = start_server(storage, 0, "--proxy", upstream, *options)
+def served(storage: Path, *options: str, log: IO[bytes] | None = None) -> Iterator[int]:
+    """A server over `storage`, which ends however the test does; gives its port."""
+    server, port = start_server(storage, 0, *options, log=log)
     try:
         yield port
     finally:
         end_server(server)
+
+
+def cache(storage: Path, upstream: str, *options: str) -> AbstractContextManager[int]:
+    """A cache in `storage` of the registry at `upstream`; gives its port."""
+    return served(storage, "--proxy", upstream, *options)
 
 
 class Origin:
@@ -55,10 +61,8 @@ class Origin:
 
 @contextmanager
 def our_registry(folder: Path) -> Iterator[Origin]:
-    with open(folder / "log", "wb") as log:
-        server, port = start_server(folder / "origin", 0, log=log)
-    yield Origin(port, folder / "log")
-    end_server(server)
+    with open(folder / "log", "wb") as log, served(folder / "origin", log=log) as port:
+        yield Origin(port, folder / "log")
 
 
 @contextmanager
@@ -208,13 +212,12 @@ def test_a_password_of_the_upstream(tmp_path: Path) -> None:
     users.write_bytes(b"cache:" + bcrypt.hashpw(b"s3cret", bcrypt.gensalt(4)) + b"\n")
     password.write_text("s3cret\n")
     Storage(str(tmp_path / "origin")).keep_manifest("team/app", EMPTY, Manifest(EMPTY_INDEX, ""), ["v1"])
-    server, origin = start_server(tmp_path / "origin", 0, "--htpasswd", str(users))
-    address = f"127.0.0.1:{origin}"
-    with cache(tmp_path / "cache", address, "--proxy-user", "cache", "--proxy-password", str(password)) as port:
-        assert manifest_at(port, "v1") == EMPTY
-    with cache(tmp_path / "other", address) as port:
-        assert manifest_at(port, "v1") in ("404", "503")
-    end_server(server)
+    with served(tmp_path / "origin", "--htpasswd", str(users)) as origin:
+        address = f"127.0.0.1:{origin}"
+        with cache(tmp_path / "cache", address, "--proxy-user", "cache", "--proxy-password", str(password)) as port:
+            assert manifest_at(port, "v1") == EMPTY
+        with cache(tmp_path / "other", address) as port:
+            assert manifest_at(port, "v1") in ("404", "503")
 
 
 def test_a_folder_stays_what_it_is(tmp_path: Path) -> None:
@@ -348,15 +351,14 @@ def test_a_cut_is_gone_on_from(tmp_path: Path) -> None:
 
 
 def test_a_full_cache_lets_go_of_what_was_not_asked_for_the_longest(tmp_path: Path) -> None:
-    server, origin = start_server(tmp_path / "origin")
-    images = [push(origin, f"v{number}") for number in range(4)]
-    with cache(tmp_path / "cache", f"http://127.0.0.1:{origin}", "--quota", "250000") as port:
-        for _, layer in [*images[:2], images[0], images[2]]:
-            assert ask(port, "GET", f"/v2/team/app/blobs/{layer}")[0] == 200
-        kept = {f"sha256:{path.name}" for path in (tmp_path / "cache/blobs").rglob("*") if path.is_file()}
-        assert kept == {images[0][1], images[2][1]}
-        assert ask(port, "GET", f"/v2/team/app/blobs/{images[1][1]}")[0] == 200  # fetched again
-    end_server(server)
+    with served(tmp_path / "origin") as origin:
+        images = [push(origin, f"v{number}") for number in range(4)]
+        with cache(tmp_path / "cache", f"http://127.0.0.1:{origin}", "--quota", "250000") as port:
+            for _, layer in [*images[:2], images[0], images[2]]:
+                assert ask(port, "GET", f"/v2/team/app/blobs/{layer}")[0] == 200
+            kept = {f"sha256:{path.name}" for path in (tmp_path / "cache/blobs").rglob("*") if path.is_file()}
+            assert kept == {images[0][1], images[2][1]}
+            assert ask(port, "GET", f"/v2/team/app/blobs/{images[1][1]}")[0] == 200  # fetched again
 
 
 def test_a_cache_that_is_killed_while_it_fetches_goes_on(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.dockerfiles import CASES, config_of, make_context, tree_of
-from tests.support.host import COMMAND, Host
+from tests.support.host import COMMAND, Host, own_host
 
 pytestmark = [
     pytest.mark.oracle,
@@ -73,11 +73,8 @@ class Buildah:
 
 @pytest.fixture(scope="module")
 def host(busybox_store: Path) -> Iterator[Host]:
-    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), busybox_store)
-    try:
+    with own_host(busybox_store) as host:
         yield host
-    finally:
-        host.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support import leaks
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
 
@@ -82,3 +87,15 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL, and reap."""
     process.send_signal(signal.SIGKILL)
     process.wait()
+
+
+@contextmanager
+def own_host(store: Path | None = None) -> Iterator[Host]:
+    """A host that is gone afterwards. AssertionError when it leaves anything on the machine."""
+    host = Host(Path(tempfile.mkdtemp(prefix="sr-")), store)
+    try:
+        yield host
+    finally:
+        marks = leaks.marks_of(host.root)
+        host.close()
+    assert leaks.left(marks) == {}

@@ -48,9 +48,14 @@ def every_tag(reference: Reference, verify: bool) -> list[Reference]:
     from specrun.oci.reference import Reference
     from specrun.registry.listing import tags
 
+    require_no_tag(reference)
+    return [Reference.parse(f"{reference.name}:{tag}") for tag in tags(reference, verify=verify)]
+
+
+def require_no_tag(reference: Reference) -> None:
+    """Raises UsageError where one is named, though all are wanted."""
     if reference.text not in (reference.name, reference.familiar_name):
         raise UsageError("tag can't be used with --all-tags/-a")
-    return [Reference.parse(f"{reference.name}:{tag}") for tag in tags(reference, verify=verify)]
 
 
 def fetch(

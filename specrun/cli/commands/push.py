@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from specrun.cli.commands.pull import TLS_VERIFY, verified
+from specrun.cli.commands.pull import TLS_VERIFY, require_no_tag, verified
 from specrun.cli.options import Command, Option
-from specrun.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ def run(arguments: list[str], context: Context) -> int:
     reference = Reference.parse(options.arguments[0])
     images = context.engine().images
     if options.all_tags:
-        if reference.text not in (reference.name, reference.familiar_name):
-            raise UsageError("tag can't be used with --all-tags/-a")
+        require_no_tag(reference)
         named = [Reference.parse(text) for image in images.all() for text in image.references]
         wanted = sorted((one for one in named if one.name == reference.name and one.tag), key=lambda one: one.tag)
     else:
