@@ -11,7 +11,7 @@ __all__ = ["discard", "locked", "remove_tree", "sync_directory", "sync_files", "
 
 
 class locked:
-    """Hold flock(2) on the file at `path`, which is made if it is missing and never removed.
+    """Hold flock(2) on the file at `path`, which is made if it is missing. Only who holds it may remove it.
 
     The kernel releases the lock when the holder ends, however it ends. Raises BlockingIOError when `wait` is
     false and another holds it.
@@ -26,13 +26,22 @@ class locked:
         self._descriptor = -1
 
     def __enter__(self) -> int:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(self._descriptor, self._operation)
-        except BaseException:
+        while True:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(self._descriptor, self._operation)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            if self._is_there():  # else it was removed by its holder, and others would lock a new one
+                return self._descriptor
             os.close(self._descriptor)
-            raise
-        return self._descriptor
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
 from specrun.engine.existing import Existing
 from specrun.errors import NotFound, SpecrunError
+from specrun.files import locked
 from specrun.store.compression import decompress
 from specrun.store.layers import store_archive, unpack_layer
 from specrun_runtime import state
@@ -106,13 +106,12 @@ def thaw_abandoned(root: Root) -> None:
     for entry in os.listdir(root.lock("")):
         if not entry.startswith(_FROZEN):
             continue
-        with open(root.lock(entry), "ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its commit is at it
-            _thaw(root, entry.removeprefix(_FROZEN))
-            os.unlink(root.lock(entry))
+        try:
+            with locked(root.lock(entry), wait=False):
+                _thaw(root, entry.removeprefix(_FROZEN))
+                os.unlink(root.lock(entry))
+        except BlockingIOError:
+            continue  # its commit is at it
 
 
 def _thaw(root: Root, identity: str) -> None:
@@ -130,22 +129,20 @@ class _Frozen:
         self._id = container.id
         running = state.load(container.directory).status == state.RUNNING
         self._group = container.cgroup if wanted and running else None
-        self._lock = -1
+        self._lock = locked(root.lock(_FROZEN + container.id))
 
     def __enter__(self) -> None:
         if self._group is None or self._group.is_frozen():
             self._group = None  # paused by somebody, who wants it to stay so
             return
-        path = self._root.lock(_FROZEN + self._id)
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock.__enter__()
         self._group.freeze()
 
     def __exit__(self, *_: object) -> None:
         if self._group is not None:
             _thaw(self._root, self._id)
             os.unlink(self._root.lock(_FROZEN + self._id))
-            os.close(self._lock)
+            self._lock.__exit__()
 
 
 def _now() -> str:
