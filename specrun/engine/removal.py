@@ -52,9 +52,7 @@ def prune_images(engine: Engine, wanted: Callable[[Image], bool], *, all: bool =
                 continue
             if removal.children(image):
                 continue
-            for reference in list(image.references):
-                removal.untag(Reference.parse(reference))
-            removal.delete(image, prune=True, force=False)
+            removal.delete(image, prune=True)
     return removal.finish(thorough=True)
 
 
@@ -71,9 +69,7 @@ class _Removal:
         by_id = self.store.is_id(name)
         if by_id:
             self._check(image, force, forgive_names=len(image.references) <= 1)
-            for text in list(image.references):
-                self.untag(Reference.parse(text))
-            self.delete(image, prune=prune, force=force)
+            self.delete(image, prune=prune)
             return
         if len(image.references) == 1 and not force and (users := self.users(image)):
             raise Conflict(
@@ -85,12 +81,11 @@ class _Removal:
         if reference.digest:  # a name with a digest means the tag that stands for it
             found = [text for text in image.references if Reference.parse(text).name == reference.name]
             reference = Reference.parse(found[0]) if found else reference
-        self.untag(reference)
-        if len(image.references) > 1:
-            return
-        running = [user for user in self.users(image) if user.state.status == state.RUNNING]
-        if not running and not self.children(image):  # else the image stays, without a name
-            self.delete(image, prune=prune, force=force)
+        running = any(user.state.status == state.RUNNING for user in self.users(image))
+        if len(image.references) > 1 or running or self.children(image):
+            self.untag(reference)  # the image stays, by its last name perhaps without one
+        else:
+            self.delete(image, prune=prune)
 
     def users(self, image: Image) -> list[Container]:
         """The containers that were made of the image."""
@@ -101,21 +96,22 @@ class _Removal:
         return [other for other in self.store.all() if other.parent == image.id and other.id != image.id]
 
     def untag(self, reference: Reference) -> None:
-        """Take a name away; the image stays for now."""
+        """Take a name away; the image stays."""
         with self.store.adding():  # nothing is freed before all is decided
             self.store.untag(reference, dangling=True)
-        self.done.add("Untagged", reference.familiar)
-        self._tell("untag", reference.familiar)
+        self._untagged(reference)
 
-    def delete(self, image: Image, *, prune: bool, force: bool) -> None:
-        """Take an image without names away, and its untagged parents as far as nothing else needs them."""
+    def delete(self, image: Image, *, prune: bool) -> None:
+        """Take an image away with its names, in one step, and its untagged parents that nothing else needs."""
         self.store.remove(image.id, hold=bool(self.users(image)))
         self.deleted.append(image)
+        for text in image.references:
+            self._untagged(Reference.parse(text))
         self.done.add("Deleted", image.id)
         self._tell("delete", image.id)
         parent = next((other for other in self.store.all() if other.id == image.parent), None)
         if prune and parent and not parent.references and not self.users(parent) and not self.children(parent):
-            self.delete(parent, prune=True, force=False)
+            self.delete(parent, prune=True)
 
     def finish(self, *, thorough: bool = False) -> Removed:
         """Free what nothing needs any more, and say which layers that were; if `thorough`, look in any case."""
@@ -161,6 +157,10 @@ class _Removal:
                 f"image is being used by stopped container {users[0].id[:12]}",
                 hint=f"specrun rm {users[0].name}",
             )
+
+    def _untagged(self, reference: Reference) -> None:
+        self.done.add("Untagged", reference.familiar)
+        self._tell("untag", reference.familiar)
 
     def _tell(self, action: str, what: str) -> None:
         events.emit(self.engine.root, "image", action, what, {"name": what})

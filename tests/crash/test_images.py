@@ -51,6 +51,26 @@ def test_a_kill_at_each_durable_step_of_load(host: Host, archive: Path, call: st
         assert os.listdir(host.root / "oci/blobs/sha256") == []
 
 
+@pytest.mark.parametrize("call", ["rename", "fsync", "unlink", "rmdir"])
+def test_a_kill_at_each_durable_step_of_rmi(host: Host, archive: Path, call: str) -> None:
+    """The image has its name still, or it is gone: never an image that one must find by its id."""
+    for number in range(1, 9):
+        host.ok("load", "-i", str(archive))
+        inject = f"inject={call}:signal=KILL:when={number}"
+        done = subprocess.run(
+            ["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject, COMMAND, "rmi", "busybox"],
+            env=host.environment, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert host.ok("image", "verify") == ""
+        assert host.ok("images", "-a", "--format", "{{.Repository}}") in ("busybox\n", "")
+        if done.returncode == 0:
+            break  # there are no more such steps
+    host.run("rmi", "busybox")
+    host.ok("image", "prune", "-f")
+    assert os.listdir(host.root / "layers") == []
+    assert os.listdir(host.root / "oci/blobs/sha256") == []
+
+
 def test_a_kill_at_any_time_of_rmi(host: Host, archive: Path) -> None:
     chance = random.Random(11)
     for _ in range(8):
