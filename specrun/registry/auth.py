@@ -13,6 +13,7 @@ from urllib.parse import urlencode, urlsplit
 
 from specrun.errors import SpecrunError
 from specrun.registry import credentials
+from specrun.registry.credentials import TOKEN_USER
 from specrun.registry.headers import challenges
 from specrun.registry.hosts import Endpoint, hostname, is_loopback
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     Fetch = Callable[[str, str, dict[str, str], bytes | None], tuple[int, bytes]]
     """Method, address, headers, body -> status, body."""
 
-TOKEN_USER = "<token>"
-"""The user name under which credential helpers keep an identity token."""
+
+_CLIENT = "specrun"
+"""Who asks, in the words of OAuth 2."""
 
 
 class RegistryError(SpecrunError):
@@ -49,11 +51,17 @@ class Authority:
         self._headers: dict[str, str] = {}
         self._login: tuple[str, str] | None = None
         self._looked = False
+        self._lasting = False
         self._lock = threading.Lock()
 
-    def login(self, user: str, password: str) -> None:
-        """Use these, and not what is stored."""
-        self._login, self._looked = (user, password), True
+    def login(self, user: str, password: str, *, lasting: bool = False) -> None:
+        """Use these, and not what is stored; `lasting` asks for an identity token in the place of the password."""
+        self._login, self._looked, self._lasting = (user, password), True, lasting
+
+    @property
+    def identity(self) -> str:
+        """The identity token that we go by; "" for a password, or nobody."""
+        return self._login[1] if self._login and self._login[0] == TOKEN_USER else ""
 
     def header(self, scope: str) -> str:
         """The Authorization for a scope; "" before it was asked for."""
@@ -73,6 +81,9 @@ class Authority:
             if "bearer" in known:
                 header = f"Bearer {self._token(known['bearer'], scope)}"
             elif "basic" in known:
+                if self.identity:
+                    message = f"{self.endpoint.host} wants a password, and there is only an identity token"
+                    raise RegistryError(message, status=401, hint=f"specrun login -u USER {self.endpoint.domain}")
                 header = _basic(self._login)
             else:
                 names = ", ".join(known)[:80]
@@ -91,9 +102,9 @@ class Authority:
         server = self._server(realm)
         service, scopes = parameters.get("service", ""), scope.split() or parameters.get("scope", "").split()
         headers: dict[str, str] = {}
-        if self._login and self._login[0] == TOKEN_USER:  # an identity token, by the form of OAuth 2
+        if self.identity:  # by the form of OAuth 2
             fields = {
-                "grant_type": "refresh_token", "refresh_token": self._login[1], "client_id": "specrun",
+                "grant_type": "refresh_token", "refresh_token": self.identity, "client_id": _CLIENT,
                 "service": service, "scope": " ".join(scopes),
             }  # fmt: skip
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -101,7 +112,10 @@ class Authority:
             return self._read(server, status, data)
         if self._login:
             headers["Authorization"] = _basic(self._login)
-        query = urlencode([("service", service)] * bool(service) + [("scope", one) for one in scopes], safe=":/,")
+        pairs = [("service", service)] * bool(service) + [("scope", one) for one in scopes]
+        if self._login and self._lasting:
+            pairs += [("offline_token", "true"), ("client_id", _CLIENT)]
+        query = urlencode(pairs, safe=":/,")
         joint = "&" if urlsplit(realm).query else "?"
         return self._read(server, *self._fetch("GET", f"{realm}{joint}{query}" if query else realm, headers, None))
 
@@ -116,6 +130,9 @@ class Authority:
             token = None
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             raise RegistryError(f"the token server {server} gave no token", status=401)
+        identity = document.get("refresh_token")
+        if self._lasting and isinstance(identity, str) and identity and identity.isascii() and identity.isprintable():
+            self._login, self._lasting = (TOKEN_USER, identity), False
         return token
 
     def _server(self, realm: str) -> str:

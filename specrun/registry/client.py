@@ -69,9 +69,14 @@ class Client:
         """The address of a path of the registry."""
         return f"{self._schemes[0]}://{self.host}{path}"
 
-    def login(self, user: str, password: str) -> None:
-        """Use these from now on."""
-        self._authority.login(user, password)
+    def login(self, user: str, password: str, *, lasting: bool = False) -> None:
+        """Use these from now on; `lasting` asks the token server for an identity token, to be kept for a password."""
+        self._authority.login(user, password, lasting=lasting)
+
+    @property
+    def identity(self) -> str:
+        """The identity token that the token server has given; "" where it gives none."""
+        return self._authority.identity
 
     def request(
         self,

@@ -15,6 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+TOKEN_USER = "<token>"
+"""The user name under which credential helpers keep an identity token."""
 HUB = "https://index.docker.io/v1/"
 """What Docker's file calls the hub."""
 
@@ -32,7 +34,7 @@ def path() -> str:
 
 
 def find(domain: str) -> tuple[str, str] | None:
-    """User and password for a registry, or None. Raises CredentialError."""
+    """User and password for a registry, TOKEN_USER and an identity token, or None. Raises CredentialError."""
     document = _load()
     key = HUB if domain == "docker.io" else domain
     helper = (document.get("credHelpers") or {}).get(domain) or document.get("credsStore")
@@ -44,17 +46,22 @@ def find(domain: str) -> tuple[str, str] | None:
     return None
 
 
-def store(domain: str, user: str, password: str) -> None:
-    """Keep them, by the helper if one is configured, else in the file, which only its owner can read."""
+def store(domain: str, user: str, password: str, identity: str = "") -> None:
+    """Keep them, by the helper if one is configured, else in the file, which only its owner can read.
+
+    With an identity token that is kept, and no password.
+    """
     key = HUB if domain == "docker.io" else domain
     with _editing() as document:
         helper = (document.get("credHelpers") or {}).get(domain) or document.get("credsStore")
         if helper:
-            _run(str(helper), "store", json.dumps({"ServerURL": key, "Username": user, "Secret": password}))
+            login = {"Username": TOKEN_USER, "Secret": identity} if identity else {"Username": user, "Secret": password}
+            _run(str(helper), "store", json.dumps({"ServerURL": key, **login}))
             document.setdefault("auths", {})[key] = {}
             return
-        encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
-        document.setdefault("auths", {})[key] = {"auth": encoded}
+        encoded = base64.b64encode(f"{user}:{'' if identity else password}".encode()).decode()
+        token = {"identitytoken": identity} if identity else {}
+        document.setdefault("auths", {})[key] = {"auth": encoded, **token}
 
 
 def erase(domain: str) -> bool:
@@ -100,7 +107,10 @@ def _load() -> dict[str, Any]:
 
 
 def _decode(entry: Any) -> tuple[str, str] | None:
-    text = entry.get("auth") if isinstance(entry, dict) else None
+    entry = entry if isinstance(entry, dict) else {}
+    if token := entry.get("identitytoken"):
+        return TOKEN_USER, str(token)
+    text = entry.get("auth")
     if not text:
         return None
     try:
@@ -114,6 +124,8 @@ def _ask(helper: str, key: str) -> tuple[str, str] | None:
     text = _run(helper, "get", key)
     try:
         found = json.loads(text) if text else {}
+        if not isinstance(found, dict):
+            raise ValueError(text[:0])
     except ValueError:
         raise CredentialError(f"docker-credential-{helper} gave no JSON") from None
     user, secret = found.get("Username"), found.get("Secret")

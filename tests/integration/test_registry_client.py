@@ -147,15 +147,22 @@ esac
 """
 
 
-@pytest.mark.parametrize("kind", ["credsStore", "credHelpers"])
-def test_credential_helpers(host: Host, tmp_path: Path, kind: str) -> None:
-    users, keychain, programs = htpasswd(tmp_path / "users"), tmp_path / "keychain", tmp_path / "bin"
-    keychain.mkdir()
-    programs.mkdir()
+def add_helper(host: Host, keychain: Path) -> Path:
+    """Let docker-credential-folder be on the PATH, with this folder; gives the program."""
+    programs = host.folder / "bin"
+    for folder in (keychain, programs):
+        folder.mkdir()
     helper = programs / "docker-credential-folder"
     helper.write_text(HELPER.format(folder=keychain))
     helper.chmod(0o755)
     host.environment["PATH"] = f"{programs}:{host.environment['PATH']}"
+    return helper
+
+
+@pytest.mark.parametrize("kind", ["credsStore", "credHelpers"])
+def test_credential_helpers(host: Host, tmp_path: Path, kind: str) -> None:
+    users, keychain = htpasswd(tmp_path / "users"), tmp_path / "keychain"
+    helper = add_helper(host, keychain)
     with own_registry(tmp_path / "storage", users=users) as address:
         config = host.folder / "docker/config.json"
         config.parent.mkdir()
@@ -169,6 +176,53 @@ def test_credential_helpers(host: Host, tmp_path: Path, kind: str) -> None:
         helper.write_text("#!/bin/sh\nexit 3\n")
         broken = host.run("pull", f"{address}/hello:v1")
         assert broken.returncode == 1 and b"docker-credential-folder get failed with status 3" in broken.stderr
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("keeper", ["file", "helper"])
+def test_identity_tokens(
+    host: Host, tmp_path: Path, authority: Authority, tokens: TokenServer, server: str, keeper: str
+) -> None:
+    """Login changes the password for one where the token server gives one; it is used as Docker's would be."""
+    config, keychain = host.folder / "docker/config.json", tmp_path / "keychain"
+    config.parent.mkdir()
+    if keeper == "helper":
+        add_helper(host, keychain)
+        config.write_text('{"credsStore": "folder"}')
+    tokens.identities = set()
+    with SERVERS[server](tmp_path / "storage", tls=authority, tokens=tokens) as address:
+        trust(host, address, authority)
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        assert secrets_in(host, PASSWORD) == [] and len(tokens.identities) == 1
+        (identity,) = tokens.identities
+        if keeper == "helper":
+            kept = json.loads((keychain / address).read_text())
+            assert (kept["Username"], kept["Secret"]) == ("<token>", identity) and identity not in config.read_text()
+        else:
+            assert json.loads(config.read_text())["auths"][address]["identitytoken"] == identity
+        tokens.asked.clear()
+        there_and_back(host, f"{address}/hello:v1")
+        assert "Login Succeeded" in host.ok("login", address)
+        scopes = {one["scope"][0] for one in tokens.refreshed if "scope" in one}
+        assert tokens.asked == [] and {"repository:hello:pull,push", "repository:hello:pull"} <= scopes
+        tokens.identities.clear()  # somebody has withdrawn it
+        refused = host.run("pull", f"{address}/hello:v1")
+        assert refused.returncode == 1 and b"refuses: status 400" in refused.stderr
+        assert f"specrun login {address}".encode() in refused.stderr and identity.encode() not in refused.stderr
+        host.ok("logout", address)
+        assert b"identity" not in config.read_bytes() and secrets_in(host, identity) == []
+
+
+def test_an_identity_token_is_no_password(host: Host, tmp_path: Path) -> None:
+    users = htpasswd(tmp_path / "users")
+    with own_registry(tmp_path / "storage", users=users) as address:
+        config = host.folder / "docker/config.json"
+        config.parent.mkdir()
+        config.write_text(json.dumps({"auths": {address: {"identitytoken": PASSWORD}}}))
+        done = host.run("pull", f"{address}/hello:v1")
+        assert done.returncode == 1 and b"wants a password, and there is only an identity token" in done.stderr
+        host.ok("login", "-u", USER, "-p", PASSWORD, address)
+        assert "identitytoken" not in config.read_text()
 
 
 def test_the_login_that_is_there_is_used(host: Host, tmp_path: Path) -> None:

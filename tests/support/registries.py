@@ -72,13 +72,20 @@ def htpasswd(path: Path) -> Path:
 
 
 class TokenServer:
-    """Gives USER tokens for all that is asked for, and nobody else any; over TLS."""
+    """Gives USER tokens for all that is asked for, and nobody else any; over TLS.
+
+    With `identities` it gives, and takes, identity tokens too, as OAuth 2 has them.
+    """
 
     def __init__(self, authority: Authority) -> None:
         self.certificate, key = authority.issue("tokens")
         self._key = key.read_text()
         self.asked: list[dict[str, list[str]]] = []
         self.lifetime = 300
+        self.identities: set[str] | None = None
+        """Those that are good; None for a server that knows none."""
+        self.refreshed: list[dict[str, list[str]]] = []
+        """The forms that identity tokens came in."""
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -89,8 +96,25 @@ class TokenServer:
                 if self.headers.get("Authorization") != expected:
                     self.send_error(401)
                     return
-                body = json.dumps({"token": outer.token(query.get("scope", []))}).encode()
-                self.send_response(200)
+                answer = {"token": outer.token(query.get("scope", []))}
+                if query.get("offline_token") == ["true"] and query.get("client_id") and outer.identities is not None:
+                    answer["refresh_token"] = outer.identity()
+                self._answer(200, answer)
+
+            def do_POST(self) -> None:
+                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                outer.refreshed.append(form)
+                (identity,) = form.get("refresh_token", [""])
+                whole = form["grant_type"] == ["refresh_token"] and form["service"] == [SERVICE] and form["client_id"]
+                if not whole or "Authorization" in self.headers or identity not in (outer.identities or ()):
+                    self._answer(400, {"error": "invalid_grant"})
+                    return
+                scopes = form.get("scope", [""])[0].split()
+                self._answer(200, {"access_token": outer.token(scopes), "refresh_token": identity})
+
+            def _answer(self, status: int, document: dict[str, str]) -> None:
+                body = json.dumps(document).encode()
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -105,6 +129,13 @@ class TokenServer:
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.realm = f"https://127.0.0.1:{self._server.server_port}/token"
+
+    def identity(self) -> str:
+        """A new identity token."""
+        assert self.identities is not None
+        made = f"identity-{random.getrandbits(128):032x}"
+        self.identities.add(made)
+        return made
 
     def token(self, scopes: list[str]) -> str:
         """A token as docker-registry wants it, with the certificate of its key."""

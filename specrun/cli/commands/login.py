@@ -64,19 +64,20 @@ def run(arguments: list[str], context: Context) -> int:
         if not os.isatty(0):
             raise UsageError("Cannot perform an interactive login from a non TTY device")
         password = getpass("Password: ")
-    _prove(domain, user, password, verify)
-    credentials.store(domain, user, password)
+    identity = _prove(domain, user, password, verify)
+    credentials.store(domain, user, password, identity)
     context.out("Login Succeeded\n")
     return 0
 
 
-def _prove(domain: str, user: str, password: str, verify: bool) -> None:
-    """Raises RegistryError."""
+def _prove(domain: str, user: str, password: str, verify: bool) -> str:
+    """Gives an identity token that may be kept for the password, "" without one. Raises RegistryError."""
     from specrun.registry.client import Client
 
     client = Client(domain, verify=verify)
-    client.login(user, password)
+    client.login(user, password, lasting=True)
     client.request("GET", "/v2/", scope="")
+    return client.identity
 
 
 def logout(arguments: list[str], context: Context) -> int:
