@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from specrun.registry.gate import Gate
     from specrun.registry.server import Asked, Policy
     from specrun.registry.storage import Storage
+    from specrun.registry.traffic import Traffic
     from specrun.registry.upstream import Upstream
 
 TTL = 60.0
@@ -51,6 +52,7 @@ class Cache(Registry):
     def __init__(self, storage: Storage, gate: Gate, policy: Policy, upstream: Upstream, ttl: float = TTL) -> None:
         super().__init__(storage, gate, policy)
         self.upstream = upstream
+        self.traffic: Traffic = upstream.traffic
         self.ttl = ttl
         self._threads = ThreadPoolExecutor(PARALLEL)
         self._blob_threads = asyncio.Semaphore(PARALLEL)
@@ -70,32 +72,41 @@ class Cache(Registry):
         stale = await self._renew(name, reference)
         reply = await super().get_manifest(asked, name, reference)
         if stale:
-            reply.headers.update(_STALE)
+            self._mark_stale(reply)
         return reply
+
+    def _mark_stale(self, reply: Reply) -> None:
+        reply.headers.update(_STALE)
+        self.traffic.answer_stale()
 
     async def _renew(self, name: str, reference: str) -> bool:
         """Have what the upstream has; whether it can't be asked, and what is here may be old."""
         digest = self.storage.resolve(name, reference)
         here = digest if digest and self.storage.manifest(name, digest) else ""
         if here and (":" in reference or self.storage.tag_age(name, reference) < self.ttl):
+            self.traffic.ask("manifest", here=True)
             return False
         try:
-            await self._ask(("manifest", name, reference), lambda: self._fetch_manifest(name, reference, here))
+            key = ("manifest", name, reference)
+            fetched = await self._ask(key, lambda: self._fetch_manifest(name, reference, here))
         except Away as error:
+            self.traffic.ask("manifest", here=bool(here))
             if here:
                 return True
             raise self._unreachable(error) from error
+        self.traffic.ask("manifest", here=not fetched)
         return False
 
-    def _fetch_manifest(self, name: str, reference: str, here: str) -> None:
+    def _fetch_manifest(self, name: str, reference: str, here: str) -> bool:
+        """Whether it had to be fetched, or there is none."""
         if here and self.upstream.digest(name, reference) == here:
             self.storage.renew_tag(name, reference)
-            return
+            return False
         found = self.upstream.manifest(name, reference)
         if found is None:
             if ":" not in reference:
                 self.storage.delete_tag(name, reference)
-            return
+            return True
         digest, manifest = found
         tags = [] if ":" in reference else [reference]
         try:
@@ -103,6 +114,7 @@ class Cache(Registry):
         except ProtocolError:
             self.storage.evict(len(manifest.raw))
             self.storage.keep_manifest(name, digest, manifest, tags)
+        return True
 
     async def get_blob(self, asked: Asked, name: str, digest: str) -> Reply:
         """From here, or from the upstream and so to be here."""
@@ -117,7 +129,9 @@ class Cache(Registry):
             # The upstream lets this repository have it, and it is here already, or soon will be.
             if transfer is None and self.storage.link(name, digest):
                 return await self._kept_blob(asked, name, digest)
-        if transfer is None or transfer.failure:
+        coming = transfer is not None and not transfer.failure
+        self.traffic.ask("blob", here=coming)
+        if transfer is None or not coming:
             transfer = self._transfers[digest] = Transfer(self.storage, self.upstream, digest)
             transfer.task = asyncio.ensure_future(self._transfer(transfer))
         transfer.names.add(name)
@@ -125,13 +139,15 @@ class Cache(Registry):
             size = await transfer.begun()
             if "Range" in asked.headers:
                 await transfer.ended()
-                return await self._kept_blob(asked, name, digest)
+                return await super().get_blob(asked, name, digest)
         except Away as error:
             raise self._unreachable(error) from error
         return Reply(200, {**blob_headers(digest), "Content-Length": str(size)}, stream=transfer.parts())
 
     async def _kept_blob(self, asked: Asked, name: str, digest: str) -> Reply:
         self.storage.use(digest)
+        if asked.method == "GET":
+            self.traffic.ask("blob", here=True)
         return await super().get_blob(asked, name, digest)
 
     async def _size(self, name: str, digest: str) -> int:
@@ -159,7 +175,7 @@ class Cache(Registry):
             found = await self._ask(key, lambda: self.upstream.tags(name, count, last)) if count else ([], False)
         except Away:
             reply = await super().get_tags(asked, name)
-            reply.headers.update(_STALE)
+            self._mark_stale(reply)
             return reply
         if found is None:
             raise ProtocolError("NAME_UNKNOWN", detail={"name": name})
@@ -176,7 +192,7 @@ class Cache(Registry):
             found = await self._ask(key, lambda: self.upstream.referrers(name, digest, kind))
         except Away:
             reply = await super().get_referrers(asked, name, digest)
-            reply.headers.update(_STALE)
+            self._mark_stale(reply)
             return reply
         if found is None:
             raise ProtocolError("UNSUPPORTED", f"{self.upstream.name} lists no referrers", status=404)
@@ -323,6 +339,7 @@ class Transfer:
             try:
                 with answer:
                     while come < size and (part := answer.read(_PIECE, decode_content=False)):
+                        self._upstream.traffic.receive(len(part))
                         write_all(file.fileno(), part)
                         state.update(part)
                         come += len(part)

@@ -27,6 +27,15 @@ class Quota:
         self._seen = _stamp(mark)
         self._used = measure() if limit else 0
 
+    @property
+    def used(self) -> int:
+        """The bytes that are taken now; 0 where there is no limit, as nobody counts them then."""
+        if not self.limit:
+            return 0
+        with self._lock:
+            self._look()
+            return self._used
+
     def take(self, size: int) -> None:
         """Raises ProtocolError DENIED when so many bytes more are too many."""
         if not self.limit:

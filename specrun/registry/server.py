@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from specrun.registry.gate import Gate
     from specrun.registry.storage import Storage
+    from specrun.registry.traffic import Traffic
 
 _SESSION_ROUTE = re.compile("(.+)/blobs/uploads/?([^/]*)")
 _CONTENT_ROUTE = re.compile("(.+)/(manifests|blobs|referrers)/([^/]*)")
@@ -105,6 +106,9 @@ class Policy:
 
 class Registry:
     """The routes over one storage."""
+
+    traffic: Traffic | None = None
+    """The counters of a cache."""
 
     def __init__(self, storage: Storage, gate: Gate, policy: Policy) -> None:
         self.storage = storage

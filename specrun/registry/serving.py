@@ -46,7 +46,7 @@ class Listener:
         idle: float = IDLE,
     ) -> None:  # fmt: skip
         self.registry = registry
-        self.metrics = Metrics(registry.storage)
+        self.metrics = Metrics(registry)
         self.log = log
         self.tls = tls
         self.idle = idle

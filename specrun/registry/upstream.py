@@ -23,6 +23,7 @@ from specrun.registry.protocol import (
     is_tag,
     parse_json,
 )
+from specrun.registry.traffic import Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Upstream:
         self._client = Client(self.name, verify=verify, plain=parts.scheme == "http", attempts=_ATTEMPTS)
         if login:
             self._client.login(*login)
+        self.traffic = Traffic()
         self._away_until = 0.0
         self._why = ""
 
@@ -136,6 +138,7 @@ class Upstream:
         try:
             with answer:
                 raw = answer.read(most + 1, decode_content=False)
+                self.traffic.receive(len(raw))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise Away(f"{self.name} broke off: {error}") from error
         if len(raw) > most:

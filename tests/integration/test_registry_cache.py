@@ -171,6 +171,39 @@ def test_a_tag_that_moves_is_seen_after_its_time(origin: Origin, tmp_path: Path)
         assert manifest_at(port, "v1") == "404"
 
 
+def figures(port: int) -> dict[str, float]:
+    """What /metrics says, without the beginning that all names have, by Prometheus' own reader."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    found = {}
+    for family in text_string_to_metric_families(ask(port, "GET", "/metrics")[1].decode()):
+        for sample in family.samples:
+            found[sample.name.removeprefix("specrun_registry_") + sample.labels.get("content", "")] = sample.value
+    return found
+
+
+def test_what_it_had_and_what_it_fetched_is_counted(origin: Origin, tmp_path: Path) -> None:
+    manifest, layer = push(origin.port, "v1")
+    address = f"http://127.0.0.1:{origin.port}"
+    with cache(tmp_path / "cache", address, "--proxy-ttl", "0", "--quota", "1m") as port:
+        before = figures(port)
+        assert before["quota_limit_bytes"] == 1 << 20
+        counters = [name for name in before if name.startswith(("cache_", "upstream_", "quota_used"))]
+        assert len(counters) == 7 and not any(before[name] for name in counters)
+        raw = ask(port, "GET", "/v2/team/app/manifests/v1", None, {"Accept": MANIFEST})[1]
+        for _ in range(3):
+            assert manifest_at(port, "v1") == manifest_at(port, manifest) == manifest
+            assert ask(port, "GET", f"/v2/team/app/blobs/{layer}")[0] == 200
+        assert ask(port, "GET", f"/v2/team/app/blobs/{layer}", None, {"Range": "bytes=0-9"})[0] == 206
+        assert ask(port, "HEAD", f"/v2/team/app/blobs/{layer}")[0] == 200
+        assert manifest_at(port, "v9") == "404"
+        after = figures(port)
+        assert (after["cache_hits_totalmanifest"], after["cache_misses_totalmanifest"]) == (6, 2)
+        assert (after["cache_hits_totalblob"], after["cache_misses_totalblob"]) == (3, 1)
+        assert after["upstream_received_bytes_total"] == len(raw) + 100_000
+        assert after["quota_used_bytes"] == len(raw) + 100_000 and after["cache_stale_answers_total"] == 0
+
+
 def test_pushes_are_refused(origin: Origin, tmp_path: Path) -> None:
     manifest, layer = push(origin.port, "v1")
     with cache(tmp_path / "cache", f"http://127.0.0.1:{origin.port}") as port:
@@ -202,6 +235,11 @@ def test_what_is_here_is_served_while_the_upstream_is_away(tmp_path: Path) -> No
         status, answer = ask(port, "GET", "/v2/team/app/manifests/v2")
         assert status == 503 and b"cannot be reached" in answer
         assert ask(port, "GET", "/v2/team/app/blobs/sha256:" + 64 * "0")[0] == 503
+        counted = figures(port)
+        assert counted["cache_stale_answers_total"] == 3 and counted["upstream_received_bytes_total"] == 0
+        assert (counted["cache_hits_totalmanifest"], counted["cache_misses_totalmanifest"]) == (1, 1)
+        assert (counted["cache_hits_totalblob"], counted["cache_misses_totalblob"]) == (1, 1)
+        assert "quota_limit_bytes" not in counted
     assert time.monotonic() - began < 10
 
 
