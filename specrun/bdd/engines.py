@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specrun.bdd import processes
 from specrun.bdd.network import Network
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Engine:
         (folder / "bin").mkdir()
         path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         self.environment = {**os.environ, "PATH": path, "DOCKER_CONFIG": str(folder / "docker-config")}
+        self.environment |= processes.mark(folder)
         self.environment.pop("NO_COLOR", None)
 
     def command(self, name: str, *words: str) -> None:
@@ -237,7 +239,8 @@ class Podman(Docker):
 
         self._store = bases.keep("podman", lambda: store(self.found()))
         self._words = self._store.command
-        self.environment |= {**self._store.environment, "PATH": self.environment["PATH"]}
+        own = {**processes.mark(self.folder), "PATH": self.environment["PATH"]}
+        self.environment |= {**self._store.environment, **own}
         logins = self.folder / "docker-config"
         logins.mkdir()
         (logins / "config.json").write_text("{}")

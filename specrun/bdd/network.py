@@ -52,8 +52,9 @@ class Network:
         if program is None:
             raise RuntimeError("a scenario with @internet needs slirp4netns, which is not installed")
         self._uplink = subprocess.Popen(
-            [program, "--configure", "--mtu=1400", str(self._holder.pid), "uplink0"],
-            stdin=subprocess.DEVNULL,
+            # It ends when its input does, as it does when we are killed.
+            [program, "--configure", "--mtu=1400", "--exit-fd=0", str(self._holder.pid), "uplink0"],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the tags known, and clear what a killed run has left."""
+    """Make the tags known."""
     for tag, meaning in TAGS.items():
         config.addinivalue_line("markers", f"{tag}: {meaning}")
     if pytest_bdd is not None:
@@ -63,20 +64,29 @@ class _Features:
         self.config = config
         self.results: list[dict[str, Any]] = []
         self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.swept = False
+        self.prepared = False
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """A feature file is a module whose tests are its scenarios."""
         if file_path.suffix != ".feature" or not self.config.getini("specrun_features"):
             return None
-        if not self.swept:
-            from specrun.bdd.scene import sweep
-
-            self.swept = True
-            if not hasattr(self.config, "workerinput"):
-                sweep()
+        if not self.prepared:
+            self.prepared = True
+            self._prepare()
         module: pytest.Module = FeatureFile.from_parent(parent, path=file_path)
         return module
+
+    def _prepare(self) -> None:
+        """Leave nothing when we are told to end; clear what those have left who were not told."""
+        from specrun.bdd.scene import sweep
+        from specrun_runtime import libc
+        from specrun_runtime.constants import Prctl
+
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _interrupt)
+        if hasattr(self.config, "workerinput"):  # of pytest-xdist, which lets workers go on for a while without it
+            libc.prctl(Prctl.SET_PDEATHSIG, signal.SIGTERM)
+        sweep()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Scenarios about a learner's own state, or those that make their own."""
@@ -276,6 +286,11 @@ if pytest_bdd is not None:
             """As pytest-xdist names the worker; "master" without it."""
             workerinput: dict[str, str] = getattr(request.config, "workerinput", {})
             return workerinput.get("workerid", "master")
+
+
+def _interrupt(*_: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does, with what its scenarios have left; without this it would just be gone."""
+    raise KeyboardInterrupt
 
 
 def _reason(report: pytest.TestReport) -> str:

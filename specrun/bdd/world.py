@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from specrun.bdd import processes
+
 if TYPE_CHECKING:
     from specrun.bdd.engines import Engine
     from specrun.bdd.terminal import Terminal
@@ -139,11 +141,12 @@ class World:
         return ""
 
     def close(self) -> None:
-        """End what still runs."""
+        """End what still runs, with what its commands have left running."""
         if self.terminal:
             self.terminal.close()
         for process in self.background:
             process.close()
+        processes.end(self.engine.folder)
 
 
 class Background:

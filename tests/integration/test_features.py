@@ -120,18 +120,48 @@ def test_what_fails_says_why(tmp_path: Path, base_images: Path) -> None:
     assert len(parse(tmp_path / "reports/junit.xml").findall(".//failure")) == 4
 
 
+KILLED = """Feature: Killed
+  Background:
+    Given the image "busybox"
+
+  Scenario: A step of each kind
+    Given I ran `docker run -d --name one busybox sleep {mark}`
+    And I ran `(setsid sleep {mark}; :) >/dev/null 2>&1 &`
+    And a file "spec.yaml" with
+      \"\"\"
+      {{apiVersion: specrun/v1, kind: Registry, metadata: {{name: r}}, spec: {{listen: "127.0.0.1:5000"}}}}
+      \"\"\"
+    And I ran `specrun apply spec.yaml`
+    And I started `docker run --rm busybox sleep {mark}` in the background
+    When I run `trap '' HUP TERM; docker run -it --rm busybox sleep {mark}` in a terminal
+    And I run `touch reached; env -i sh -c 'sleep {mark}; :'; true`
+"""
+
+
+def running(mark: str) -> set[str]:
+    """Processes with `mark` in their command line."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text().split("\0")
+        except OSError:
+            continue
+        if any(mark in word for word in words):
+            found.add(f"{path.parent.name} {' '.join(words)}")
+    return found
+
+
 def test_a_killed_run_is_cleared_by_the_next(tmp_path: Path, base_images: Path) -> None:
-    (tmp_path / "slow.feature").write_text(
-        'Feature: Slow\n  Scenario: Waiting\n    Given the image "busybox"\n'
-        "    And I ran `docker run -d --name one busybox sleep 300`\n    When I run `touch reached; sleep 300`\n"
-    )
+    mark = f"86{os.getpid()}"
+    (tmp_path / "slow.feature").write_text(KILLED.format(mark=mark))
     (tmp_path / "quick.feature").write_text(
         "Feature: Quick\n  Scenario: One\n    When I run `echo 1`\n    Then it succeeds\n"
     )
     scenes = tmp_path / "tmp"
     scenes.mkdir()
     environment = {**os.environ, "SPECRUN_BASES": str(base_images), "TMPDIR": str(scenes)}
-    process = subprocess.Popen([COMMAND, "test", "slow.feature"], cwd=tmp_path, env=environment, start_new_session=True)
+    command = [COMMAND, "test", "slow.feature", "-n", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
     try:
         for _ in range(600):
             if list(scenes.glob("srf-*/work/reached")):
@@ -143,9 +173,37 @@ def test_a_killed_run_is_cleared_by_the_next(tmp_path: Path, base_images: Path) 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert leaks.present(marks).get("processes")
+    assert len(running(mark)) >= 6
     done = subprocess.run(
         [COMMAND, "test", "quick.feature"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(scenes.glob("srf-*")) == []
     assert leaks.left(marks) == {}
+    assert running(mark) == set()
+
+
+def test_a_run_ends_with_its_command(tmp_path: Path, base_images: Path) -> None:
+    mark = f"87{os.getpid()}"
+    (tmp_path / "slow.feature").write_text(
+        f"Feature: Slow\n  Scenario: One\n    When I run `touch reached; setsid sleep {mark}; true`\n"
+    )
+    scenes = tmp_path / "tmp"
+    scenes.mkdir()
+    environment = {**os.environ, "SPECRUN_BASES": str(base_images), "TMPDIR": str(scenes)}
+    process = subprocess.Popen([COMMAND, "test", "slow.feature", "-n", "1"], cwd=tmp_path, env=environment)
+    try:
+        for _ in range(600):
+            if list(scenes.glob("srf-*/work/reached")):
+                break
+            time.sleep(0.1)
+        (_,) = scenes.glob("srf-*")
+    finally:
+        process.kill()
+        process.wait()
+    for _ in range(40):  # not even the worker has a reason to wait
+        if not running(mark) and not list(scenes.glob("srf-*")):
+            break
+        time.sleep(0.1)
+    assert list(scenes.glob("srf-*")) == []
+    assert running(mark) == set()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from specrun.cli.commands import report
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
+from specrun_runtime import libc
+from specrun_runtime.constants import Prctl
 
 ENGINES = ("specrun", "docker", "podman")
 OPTIONS = [
@@ -80,14 +83,24 @@ def _base(paths: list[str]) -> Path:
 
 def _pytest(engine: str, paths: list[str], options: Parsed) -> dict[str, Any]:
     """One run of pytest in a process of its own; gives what it recorded."""
-    with tempfile.TemporaryDirectory(prefix="specrun-test-") as folder:
-        results = Path(folder, "results.json")
+    from specrun.bdd.scene import run_folder
+
+    parent = os.getpid()
+
+    def end_with_us() -> None:
+        libc.prctl(Prctl.SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    with run_folder() as folder:
+        results = folder / "results.json"
         words = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(_base(paths)), "-c", "/dev/null"]
         words += ["--engine", engine, "--results", str(results), "-p", "no:cacheprovider", "-o", "addopts="]
-        words += ["--basetemp", str(Path(folder, "pytest"))]
+        words += ["--basetemp", str(folder / "pytest")]
         words += ["-n", str(options.workers)] if options.workers else []
         words += ["-k", options.match] if options.match else []
-        status = subprocess.run([*words, *paths], stdin=subprocess.DEVNULL, check=False).returncode
+        done = subprocess.run([*words, *paths], stdin=subprocess.DEVNULL, check=False, preexec_fn=end_with_us)
+        status = done.returncode
         if status not in (0, 1, 5) or not results.exists():  # passed, failed, and nothing found
             raise SpecrunError(f"pytest ended with status {status} before the features were through")
         run: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))["runs"][0]
