@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from specrun.checks.check import Check, Result
-from specrun.checks.subjects import ImageConfig, ImageFile, Run
+from specrun.checks.subjects import TIMEOUT, ImageConfig, ImageFile, Run
 from specrun.errors import SpecrunError
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Shown:
         return Result(self.name, "\n".join(problems), time.monotonic() - began)
 
 
-def checks_of(document: Any, image: str) -> list[Check | Shown]:
-    """The checks of a file's document on `image`. Raises BadTest."""
+def checks_of(document: Any, image: str, timeout: float = TIMEOUT) -> list[Check | Shown]:
+    """The checks of a file's document on `image`; a command may take `timeout` seconds. Raises BadTest."""
     if not isinstance(document, dict):
         raise BadTest("expected schemaVersion and tests", ())
     for key in document:
@@ -74,7 +75,11 @@ def checks_of(document: Any, image: str) -> list[Check | Shown]:
     if document.get("schemaVersion") != "2.0.0":
         raise BadTest(f"schemaVersion: found {document.get('schemaVersion')!r}, expected 2.0.0", ("schemaVersion",))
     variables = _pairs(document.get("globalEnvVars"), ("globalEnvVars",))
-    makers = {"commandTests": _command, "fileExistenceTests": _existence, "fileContentTests": _content}
+    makers: dict[str, Callable[..., Shown]] = {
+        "commandTests": partial(_command, timeout=timeout),
+        "fileExistenceTests": _existence,
+        "fileContentTests": _content,
+    }
     found: list[Check | Shown] = []
     for kind, make in makers.items():
         for index, test in enumerate(_list(document.get(kind), (kind,))):
@@ -91,7 +96,7 @@ def checks_of(document: Any, image: str) -> list[Check | Shown]:
     return found
 
 
-def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str, str]) -> Shown:
+def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str, str], timeout: float) -> Shown:
     if "setup" in test or "teardown" in test:
         raise BadTest("setup and teardown are not supported: put them into the command, `sh -c` for example", where)
     env = {**variables, **_pairs(test.get("envVars"), (*where, "envVars"))}
@@ -109,7 +114,7 @@ def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str,
     settings = {"entrypoint": [], "env": [f"{key}={value}" for key, value in env.items()], "network": "none"}
 
     def look(engine: Engine) -> list[str]:
-        found = Run(image, words, **settings).look(engine, set())
+        found = Run(image, words, timeout, **settings).look(engine, set())
         problems = [] if found["exitCode"] == status else [f"expected exit status {status}, found {found['exitCode']}"]
         for stream, expected, patterns in wanted:
             problems += _searched(patterns, found[stream], stream, expected)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, Protocol
 
 from specrun.checks import files
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from specrun.engine.containers import Engine
 
 _LONGEST_PAGE = 1 << 20
+TIMEOUT = 60.0
+"""Seconds that a command has when nothing else is said."""
 
 
 class Subject(Protocol):
@@ -59,13 +64,14 @@ class _Of:
 
 
 class Run:
-    """A command in a new container of an image, which is removed afterwards."""
+    """A command in a new container of an image, which is removed afterwards. A `timeout` of 0 is none."""
 
     facts: tuple[str, ...] = ("exitCode", "stdout", "stderr")
 
-    def __init__(self, image: str, command: list[str] | None, **settings: Any) -> None:
+    def __init__(self, image: str, command: list[str] | None, timeout: float = TIMEOUT, **settings: Any) -> None:
         self.image = image
         self.command = command
+        self.timeout = timeout
         self.settings = settings
 
     def describe(self) -> str:
@@ -73,7 +79,7 @@ class Run:
         return f"{' '.join(self.command or ['the command'])} in {self.image}"
 
     def look(self, engine: Engine, wanted: set[str]) -> dict[str, Any]:
-        """Run it to its end."""
+        """Run it to its end. Raises SpecrunError when it takes too long."""
         from specrun.engine.request import ContainerRequest
         from specrun_runtime.errors import StartFailed
 
@@ -81,11 +87,11 @@ class Run:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 running = engine.run(request, stdout=out.fileno(), stderr=err.fileno())
-                status = running.wait()
             except StartFailed as failure:
                 return {"exitCode": failure.status, "stdout": "", "stderr": failure.message}
-            texts = [_text(file) for file in (out, err)]
-        return {"exitCode": status, "stdout": texts[0], "stderr": texts[1]}
+            limit = _Limit(self.timeout, lambda: running.forward(signal.SIGKILL))
+            status = limit.hold(running.wait)
+            return limit.facts(self.describe(), status, out, err)
 
     def ended(self, engine: Engine) -> str:
         """It can be run again."""
@@ -93,13 +99,14 @@ class Run:
 
 
 class Exec(_Of):
-    """A command in a container that runs."""
+    """A command in a container that runs. A `timeout` of 0 is none."""
 
     facts: tuple[str, ...] = Run.facts
 
-    def __init__(self, container: str, command: list[str], **settings: Any) -> None:
+    def __init__(self, container: str, command: list[str], timeout: float = TIMEOUT, **settings: Any) -> None:
         super().__init__(container)
         self.command = command
+        self.timeout = timeout
         self.settings = settings
 
     def describe(self) -> str:
@@ -107,7 +114,7 @@ class Exec(_Of):
         return f"{' '.join(self.command)} in {self.container}"
 
     def look(self, engine: Engine, wanted: set[str]) -> dict[str, Any]:
-        """Run it to its end."""
+        """Run it to its end. Raises SpecrunError when it takes too long."""
         from specrun.engine.execution import ExecRequest, Execution
         from specrun_runtime.errors import StartFailed
 
@@ -115,11 +122,11 @@ class Exec(_Of):
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             try:
                 execution = Execution(engine, container, ExecRequest(self.command, **self.settings))
-                status = execution.wait(None, out.fileno(), err.fileno())
             except StartFailed as failure:
                 return {"exitCode": failure.status, "stdout": "", "stderr": failure.message}
-            texts = [_text(file) for file in (out, err)]
-        return {"exitCode": status, "stdout": texts[0], "stderr": texts[1]}
+            limit = _Limit(self.timeout, execution.kill)
+            status = limit.hold(lambda: execution.wait(None, out.fileno(), err.fileno()))
+            return limit.facts(self.describe(), status, out, err)
 
 
 class Job(_Of):
@@ -332,6 +339,43 @@ class Page:
     def ended(self, engine: Engine) -> str:
         """Nobody knows whose it is."""
         return ""
+
+
+class _Limit:
+    """The time that a command has: when it is over, `kill` is called, and its facts are refused."""
+
+    def __init__(self, seconds: float, kill: Callable[[], None]) -> None:
+        self.seconds = seconds
+        self.is_over = False
+        self._kill = kill
+
+    def hold(self, wait: Callable[[], int]) -> int:
+        """Wait for the command's end; gives its exit status."""
+        timer = Timer(self.seconds, self._end)
+        if self.seconds:
+            timer.start()
+        try:
+            return wait()
+        except BaseException:  # Ctrl-C: nobody else would end it
+            self._kill()
+            raise
+        finally:
+            timer.cancel()
+            if self.seconds:
+                timer.join()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._kill()
+
+    def facts(self, what: str, status: int, out: Any, err: Any) -> dict[str, Any]:
+        """Its exit status and what it has written. Raises SpecrunError when it was killed."""
+        stdout, stderr = (_text(file) for file in (out, err))
+        if self.is_over:
+            written = "".join(f"\n{line}" for text in (stdout, stderr) for line in text.splitlines()[-20:])
+            tail = f"; it had written:{written}" if written else ", without a word"
+            raise SpecrunError(f"{what}: not done within {self.seconds:g} s, and killed{tail}")
+        return {"exitCode": status, "stdout": stdout, "stderr": stderr}
 
 
 def _text(file: Any) -> str:

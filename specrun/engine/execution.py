@@ -84,7 +84,7 @@ class Execution:
         try:
             self._monitor.begin(order)
             engine.tell(container, f"exec_start: {self._what}", execID=self.id)
-            _, self.terminal = self._monitor.await_start()
+            self._started, self.terminal = self._monitor.await_start()
         except StartFailed as error:
             self.close()
             if error.step == FIND_CONTAINER:  # it has ended meanwhile
@@ -93,6 +93,17 @@ class Execution:
         except BaseException:
             self.close()
             raise
+
+    def kill(self) -> None:
+        """SIGKILL for it and for what it has started, unless that has left both its session and the line of parents."""
+        from specrun_runtime import families
+
+        pid, started = self._started["pid"], self._started["start_time"]
+
+        def belongs(process: families.Process) -> bool:
+            return (process.pid, process.started) == (pid, started) or process.session == pid
+
+        families.kill(self._container.cgroup.pids, belongs)
 
     def close(self) -> None:
         """Leave it to itself."""

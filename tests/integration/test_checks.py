@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,19 @@ def test_a_command_in_a_running_container(engine: Engine, host: Host) -> None:
     assert problem(engine, Exec("one", ["no-such"]), {"exitCode": 127, "stderr": {"contains": "no-such"}}) == ""
     host.ok("stop", "-t", "0", "one")
     assert "is not running" in problem(engine, found, {"exitCode": 7})
+
+
+def test_a_command_that_hangs_is_killed_with_all_it_has_started(engine: Engine, host: Host) -> None:
+    script = "echo begun; trap '' TERM; (sleep 3001 &); setsid sleep 3002 & sleep 3003"
+    began = time.monotonic()
+    said = problem(engine, Run("busybox", ["sh", "-c", script], 0.5, network="none"), {"exitCode": 0})
+    assert said.endswith("in busybox: not done within 0.5 s, and killed; it had written:\nbegun")
+    host.ok("run", "-d", "--name", "one", "--network", "none", "busybox", "sleep", "300")
+    assert "not done within 0.5 s" in problem(engine, Exec("one", ["sh", "-c", script], 0.5), {"exitCode": 0})
+    assert problem(engine, Processes("one"), {"commands": ["sleep 300"]}) == ""
+    assert problem(engine, Exec("one", ["sleep", "1"], 0), {"exitCode": 0}) == ""
+    assert time.monotonic() - began < 20
+    assert len(host.containers()) == 1
 
 
 def test_files_processes_and_the_log_of_a_container(engine: Engine, host: Host) -> None:
@@ -123,6 +138,26 @@ def test_a_wrong_file_is_shown_where_it_is_wrong(host: Host, tmp_path: Path) -> 
     assert done.stderr.decode().startswith(f"{file}:3:15") and "pth: unknown field" in done.stderr.decode()
 
 
+def test_a_hanging_command_of_container_structure_test(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "tests.yaml"
+    file.write_text("schemaVersion: 2.0.0\ncommandTests:\n  - {name: x, command: sleep, args: ['300']}\n")
+    done = host.run("check", "--cst", str(file), "--image", "busybox", "--timeout", "1")
+    assert done.returncode == 1
+    assert b"sleep 300 in busybox: not done within 1 s, and killed, without a word" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_check_that_is_interrupted_leaves_no_container(host: Host, tmp_path: Path, number: int, status: int) -> None:
+    file = tmp_path / "tests.yaml"
+    file.write_text("schemaVersion: 2.0.0\ncommandTests:\n  - {name: x, command: sleep, args: ['300']}\n")
+    process = host.spawn("check", "--cst", str(file), "--image", "busybox")
+    while not host.ok("ps", "-q"):
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(20) == status
+    assert host.ok("ps", "-q") == ""
+
+
 SPEC = """apiVersion: specrun/v1
 kind: Job
 metadata: {name: greeting}
@@ -131,7 +166,7 @@ spec: {image: busybox, command: [echo, hello], network: none}
 apiVersion: specrun/v1
 kind: Container
 metadata: {name: box}
-spec: {image: busybox, command: [sleep, "300"], network: none}
+spec: {image: busybox, command: [sleep, "300"], network: none, stopTimeout: 0}
 ---
 apiVersion: specrun/v1
 kind: Check
@@ -146,6 +181,9 @@ spec:
   - that: the image has a shell
     file: {image: busybox, path: /bin/sh}
     expect: {exists: true, target: busybox}
+  - that: a command has its time
+    run: {image: busybox, command: [sleep, "0.1"], timeout: 10s}
+    expect: {exitCode: 0}
   - that: who comes later sees the container's first process
     exec: {container: box, command: [ps]}
     expect: {exitCode: 0, stdout: {contains: sleep 300}}
@@ -159,10 +197,11 @@ def test_the_claims_of_specs(host: Host, tmp_path: Path) -> None:
     assert before.returncode == 1 and b"no  the greeting is given" in before.stdout
     host.ok("apply", str(spec))
     after = host.ok("check", str(spec))
-    assert after.splitlines()[-1] == "4 hold, 0 do not."
+    assert after.splitlines()[-1] == "5 hold, 0 do not."
     assert host.run("plan", str(spec)).returncode == 0
-    spec.write_text(SPEC.replace("hello\\n", "goodbye\\n"))
+    spec.write_text(SPEC.replace("hello\\n", "goodbye\\n").replace("timeout: 10s", "timeout: 1ms"))
     failed = host.run("check", str(spec))
     assert failed.returncode == 1
     assert "expected 'goodbye\\n', found 'hello\\n'" in failed.stdout.decode()
+    assert "not done within 0.001 s" in failed.stdout.decode()
     host.ok("delete", str(spec))

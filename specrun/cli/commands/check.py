@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 from specrun.checks.check import Result
+from specrun.checks.subjects import TIMEOUT
 from specrun.cli.commands.specs import OPTIONS, call_of, guarded, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
@@ -20,6 +23,7 @@ COMMAND = Command(
         *OPTIONS,
         Option("--cst", "list", "A file of container-structure-test (schema 2.0.0)", "file"),
         Option("--image", "value", "The image that such files are about"),
+        Option("--timeout", "number", "Seconds that a command of such a file may take (default 60; 0 is no limit)"),
     ],
     examples=["check specs/workshop", "check --cst tests.yaml --image busybox"],
 )
@@ -31,9 +35,12 @@ def run(arguments: list[str], context: Context) -> int:
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         if options.cst and not options.image:
             raise UsageError("--cst needs --image", hint="a file of container-structure-test is about one image")
-        groups = [*_of_specs(options), *((path, _of_file(path, options.image)) for path in options.cst)]
+        timeout = TIMEOUT if options.timeout is None else float(options.timeout)
+        groups = [*_of_specs(options), *((path, _of_file(path, options.image, timeout)) for path in options.cst)]
         if not groups:
             raise SpecrunError("there are no Check specs in these files", hint="see 'specrun explain Check'")
+        # As Ctrl-C does: a command of a claim that still runs is killed, which nobody else would do.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         engine = context.engine()
         if options.image:
             engine.images.resolve(options.image)
@@ -65,7 +72,7 @@ def _of_specs(options: Parsed) -> list[tuple[str, list[Any]]]:
     return [(key, [claim.check() for claim in spec.claims]) for key, spec in found if isinstance(spec, CheckSpec)]
 
 
-def _of_file(path: str, image: str) -> list[Any]:
+def _of_file(path: str, image: str, timeout: float) -> list[Any]:
     from specrun.checks.cst import BadTest, checks_of
     from specrun.spec.yamltext import parse, read
 
@@ -73,7 +80,7 @@ def _of_file(path: str, image: str) -> list[Any]:
     if len(documents) != 1:
         raise SpecrunError(f"{path}: found {len(documents)} documents, expected one")
     try:
-        return list(checks_of(documents[0].value, image))
+        return list(checks_of(documents[0].value, image, timeout))
     except BadTest as error:
         place = documents[0].place(error.path, key=bool(error.path) and isinstance(error.path[-1], str))
         raise SpecProblems([Problem(place, str(error), "bad-test")]) from error

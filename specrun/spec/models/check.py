@@ -9,7 +9,20 @@ from pydantic_core import PydanticCustomError
 
 from specrun.checks.check import Check
 from specrun.checks.matchers import BadExpectation, Matcher
-from specrun.checks.subjects import Exec, File, ImageConfig, ImageFile, Job, Log, Page, Port, Processes, Run, Subject
+from specrun.checks.subjects import (
+    TIMEOUT,
+    Exec,
+    File,
+    ImageConfig,
+    ImageFile,
+    Job,
+    Log,
+    Page,
+    Port,
+    Processes,
+    Run,
+    Subject,
+)
 from specrun.spec.models.base import AbsolutePath, Environment, ImageReference, Model, Name, PortNumber, Seconds, Texts
 
 _SUBJECTS: dict[str, type[Subject]] = {
@@ -69,6 +82,9 @@ Expectations = Annotated[
 ]
 
 
+_TIMEOUT = "How long it may take before it is killed, as 10s; 1m by default, 0s for as long as it likes."
+
+
 class RunSubject(Model):
     """A command in a new container of an image, removed afterwards."""
 
@@ -79,6 +95,7 @@ class RunSubject(Model):
     env: Environment = Field(default_factory=dict, description="Environment variables.")
     user: str | None = Field(default=None, description="As whom, as user or user:group.")
     network: str = Field(default="none", description="The network: none unless it says otherwise.")
+    timeout: Seconds | None = Field(default=None, description=_TIMEOUT)
 
 
 class ExecSubject(Model):
@@ -89,6 +106,7 @@ class ExecSubject(Model):
     env: Environment = Field(default_factory=dict, description="Environment variables besides the container's.")
     user: str | None = Field(default=None, description="As whom, as user or user:group; the container's by default.")
     workingDir: AbsolutePath | None = Field(default=None, description="Where; the container's by default.")
+    timeout: Seconds | None = Field(default=None, description=_TIMEOUT)
 
 
 class FileSubject(Model):
@@ -167,11 +185,13 @@ class Claim(Model):
         if self.run:
             run = self.run
             env = [f"{key}={value}" for key, value in run.env.items()]
-            return Run(run.image, run.command, env=env, user=run.user or "", network=run.network)
+            time = TIMEOUT if run.timeout is None else run.timeout
+            return Run(run.image, run.command, time, env=env, user=run.user or "", network=run.network)
         if self.exec:
             one = self.exec
             env = [f"{key}={value}" for key, value in one.env.items()]
-            return Exec(one.container, one.command, env=env, user=one.user or "", workdir=one.workingDir or "")
+            time = TIMEOUT if one.timeout is None else one.timeout
+            return Exec(one.container, one.command, time, env=env, user=one.user or "", workdir=one.workingDir or "")
         if self.file:
             file = self.file
             return File(file.container, file.path) if file.container else ImageFile(file.image or "", file.path)
