@@ -15,6 +15,8 @@ from specrun.errors import SpecrunError
 from specrun_runtime import state
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from specrun.engine.container import Container
     from specrun.engine.containers import Engine
 
@@ -84,13 +86,12 @@ class Run:
         from specrun_runtime.errors import StartFailed
 
         request = ContainerRequest(self.image, command=self.command, auto_remove=True, **self.settings)
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _Limit(self.timeout) as limit:
             try:
                 running = engine.run(request, stdout=out.fileno(), stderr=err.fileno())
             except StartFailed as failure:
                 return {"exitCode": failure.status, "stdout": "", "stderr": failure.message}
-            limit = _Limit(self.timeout, lambda: running.forward(signal.SIGKILL))
-            status = limit.hold(running.wait)
+            status = limit.hold(running.wait, lambda: running.forward(signal.SIGKILL))
             return limit.facts(self.describe(), status, out, err)
 
     def ended(self, engine: Engine) -> str:
@@ -119,13 +120,12 @@ class Exec(_Of):
         from specrun_runtime.errors import StartFailed
 
         container = self.running(engine)
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, _Limit(self.timeout) as limit:
             try:
                 execution = Execution(engine, container, ExecRequest(self.command, **self.settings))
             except StartFailed as failure:
                 return {"exitCode": failure.status, "stdout": "", "stderr": failure.message}
-            limit = _Limit(self.timeout, execution.kill)
-            status = limit.hold(lambda: execution.wait(None, out.fileno(), err.fileno()))
+            status = limit.hold(lambda: execution.wait(None, out.fileno(), err.fileno()), execution.kill)
             return limit.facts(self.describe(), status, out, err)
 
 
@@ -342,31 +342,42 @@ class Page:
 
 
 class _Limit:
-    """The time that a command has: when it is over, `kill` is called, and its facts are refused."""
+    """The time that a command has: when it is over, or we are interrupted, the command is killed.
 
-    def __init__(self, seconds: float, kill: Callable[[], None]) -> None:
+    Until it is known how to kill it, Ctrl-C waits.
+    """
+
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.is_over = False
-        self._kill = kill
 
-    def hold(self, wait: Callable[[], int]) -> int:
+    def __enter__(self) -> Self:
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+
+    def hold(self, wait: Callable[[], int], kill: Callable[[], None]) -> int:
         """Wait for the command's end; gives its exit status."""
-        timer = Timer(self.seconds, self._end)
-        if self.seconds:
-            timer.start()
+
+        def end() -> None:
+            self.is_over = True
+            kill()
+
+        timer = Timer(self.seconds, end)
         try:
+            if self.seconds:
+                timer.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             return wait()
-        except BaseException:  # Ctrl-C: nobody else would end it
-            self._kill()
+        except BaseException:
+            kill()
             raise
         finally:
             timer.cancel()
-            if self.seconds:
+            if timer.ident is not None:
                 timer.join()
-
-    def _end(self) -> None:
-        self.is_over = True
-        self._kill()
 
     def facts(self, what: str, status: int, out: Any, err: Any) -> dict[str, Any]:
         """Its exit status and what it has written. Raises SpecrunError when it was killed."""
