@@ -18,6 +18,7 @@ def mend(root: Root) -> None:
     """Free the addresses of containers that are no more, and make the rules anew where they are not ours."""
     store = NetworkStore(root)
     networks = store.recorded()
+    store.sweep(len(networks))
     for network in networks:
         for address, identity in store.leases(network).items():
             _free(root, identity, f"{store.folder(network)}/leases/{address}")

@@ -138,11 +138,23 @@ class NetworkStore:
 
     def recorded(self) -> list[Network]:
         """Those that have a record: all that were made, and the default one once it was used."""
+        return [network for entry in self._entries() if (network := self._load(entry))]
+
+    def _entries(self) -> list[str]:
         try:
-            entries = os.listdir(self.root.networks)
+            return os.listdir(self.root.networks)
         except FileNotFoundError:
             return []
-        return [network for entry in entries if (network := self._load(entry))]
+
+    def sweep(self, recorded: int) -> None:
+        """Remove what killed commands have begun, where there is more than `recorded` networks."""
+        if len(self._entries()) <= recorded:
+            return
+        with self.lock():
+            for entry in self._entries():
+                folder = f"{self.root.networks}/{entry}"
+                if not os.path.exists(f"{folder}/network.json"):
+                    remove_tree(folder)
 
     def get(self, name_or_id: str) -> Network:
         """The network of this name, id or unambiguous beginning of an id. Raises NetworkNotFound."""
