@@ -161,13 +161,18 @@ def exclusive(root: Root, name: str) -> Iterator[None]:
     path = root.lock(f"project-{name}")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another command"
-            raise Conflict(
-                f"project {name} is being changed by {holder}", hint="try again when it has ended"
-            ) from error
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() or "another command"
+                if time.monotonic() > deadline or not _has_died(holder):
+                    raise Conflict(
+                        f"project {name} is being changed by {holder}", hint="try again when it has ended"
+                    ) from error
+                time.sleep(0.01)  # its workers die with it, and hold the lock until they have
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()}, user {_user()}, since {since}".encode(), 0)
@@ -182,8 +187,33 @@ def locked(root: Root, name: str) -> Iterator[None]:
     from specrun.engine.containers import Engine
 
     with exclusive(root, name):
+        _sweep(root, name)
         Engine(root).mend()
         yield
+
+
+def _sweep(root: Root, name: str) -> None:
+    """Remove what killed commands have begun to write of the record; who writes it has the lock that we hold."""
+    try:
+        names = os.listdir(root.projects)
+    except FileNotFoundError:
+        return
+    for one in names:
+        stem = one.removesuffix(".draft").rpartition(".")[0]
+        if one.endswith(".draft") and stem in (f"{name}.json", f"{name}.settled"):
+            discard(f"{root.projects}/{one}")
+
+
+def _has_died(holder: str) -> bool:
+    """Whether the command that wrote this of itself has ended."""
+    pid = holder.removeprefix("pid ").partition(",")[0]
+    try:
+        with open(f"/proc/{int(pid)}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "ZX"
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
 
 
 def _user() -> str:

@@ -2,6 +2,9 @@
 
 A copy has the owner and mode that the spec asks for, and can be written again in place, so that a running container
 sees new content without being replaced. The folder above is root's alone.
+
+Beside the copies stands, while a container is deleted, which anonymous volumes it had: nothing else names them when it
+is gone, and the command may be killed before they are.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from specrun.engine.mountspec import MountRequest
-from specrun.files import remove_tree
+from specrun.engine.volumes import VolumeStore
+from specrun.files import discard, remove_tree, write_atomic
 from specrun.paths import Root
 from specrun.reconcile.changes import Fact
 from specrun.reconcile.kinds.files import MAX_BYTES, content_of, make_private
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from specrun.spec.loader import Resource
     from specrun.spec.models import ProcessSpec
     from specrun.spec.models.process import FileMount
+
+_VOLUMES = "volumes"
 
 
 def _folder(root: Root, project: str, name: str) -> str:
@@ -76,6 +82,29 @@ def facts(view: View, entry: Entry) -> dict[str, Fact]:
     return found
 
 
+def note_volumes(root: Root, project: str, name: str, volumes: list[str]) -> None:
+    """Write down the anonymous volumes of a container that is about to be deleted."""
+    if volumes:
+        folder = _folder(root, project, name)
+        make_private(folder)
+        write_atomic(f"{folder}/{_VOLUMES}", "\n".join(volumes).encode())
+
+
+def remove_volumes(root: Root, project: str, name: str) -> None:
+    """Remove the volumes that are written down, but for those that somebody uses."""
+    folder = _folder(root, project, name)
+    try:
+        notes = [one for one in os.listdir(folder) if one.startswith(_VOLUMES)]  # a killed write leaves a draft
+    except FileNotFoundError:
+        return
+    if _VOLUMES in notes:
+        with open(f"{folder}/{_VOLUMES}", encoding="ascii") as file:
+            names = set(file.read().split())
+        VolumeStore(root).remove_unused(lambda one: one.anonymous and one.name in names)
+    for one in notes:
+        discard(f"{folder}/{one}")
+
+
 def forget(root: Root, project: str, name: str, tokens: list[str]) -> None:
     """Remove the copies of containers that are gone."""
     folder = _folder(root, project, name)
@@ -85,6 +114,8 @@ def forget(root: Root, project: str, name: str, tokens: list[str]) -> None:
     for parent in (folder, os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))):
         try:
             os.rmdir(parent)
+        except FileNotFoundError:
+            continue  # a command that was killed has come so far
         except OSError:
             return
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from specrun.engine import control, policies
 from specrun.engine.container import Container, ContainerNotFound
 from specrun.engine.logs import read_log
+from specrun.engine.mounting import anonymous_volumes
 from specrun.engine.signals import signal_number
 from specrun.errors import Conflict, SpecrunError
 from specrun.reconcile import repair, rolling
@@ -217,8 +218,8 @@ class _Processes:
         raise NotImplementedError
 
     def remove(self, view: View, entry: Entry) -> str:
-        """Stop and remove the container, if it is ours."""
-        return "" if remove_own(view, entry) else "-"
+        """Stop and remove the container, if it is ours, and the volumes that nobody but its image has asked for."""
+        return "" if remove_own(view, entry, volumes=True) else "-"
 
     def _run(self, task: Task) -> None:
         """Remove what is replaced, and start a new one."""
@@ -349,12 +350,20 @@ def own_container(view: View, entry: Entry) -> Container | None:
     return container if token and token in (entry.token, *entry.earlier) else None
 
 
-def remove_own(view: View, entry: Entry) -> bool:
-    """Stop and remove the container of an entry, and the files that it was given; whether there was one."""
+def remove_own(view: View, entry: Entry, *, volumes: bool = False) -> bool:
+    """Stop and remove the container of an entry, and the files that it was given; whether there was one.
+
+    With `volumes` its anonymous ones go too: one that is only replaced may have left data there.
+    """
     container = own_container(view, entry)
     if container is not None:
         view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
+        if volumes:
+            names = anonymous_volumes(view.root, container.record)
+            given.note_volumes(view.root, view.record.name, entry.name, names)
         view.engine.remove(container, force=True)
+    if volumes:
+        given.remove_volumes(view.root, view.record.name, entry.name)
     rolling.sweep(view, entry)
     given.forget(view.root, view.record.name, entry.name, [entry.token, *entry.earlier])
     return container is not None
