@@ -12,13 +12,14 @@ IPV4, IPV6 = "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"
 class Namespace:
     """A network namespace, in which commands run."""
 
-    def __init__(self) -> None:
-        self._holder = subprocess.Popen(["unshare", "-n", "sleep", "300"])
+    def __init__(self, seconds: int = 300) -> None:
+        self._holder = subprocess.Popen(["unshare", "-n", "sleep", str(seconds)])
         deadline = time.monotonic() + 5
         while os.readlink(f"/proc/{self._holder.pid}/ns/net") == os.readlink("/proc/self/ns/net"):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        self.enter = ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net"]
+        self.path = f"/proc/{self._holder.pid}/ns/net"
+        self.enter = ["nsenter", f"--net={self.path}"]
 
     def sh(self, script: str) -> str:
         """What a script of sh prints."""
