@@ -4,6 +4,10 @@ The folder has `command.json`, the server's command line, and gets `owner`, whic
 holds its pid and start time; `server.json`, the process that serves now; and `log`, like that of a container. FD is
 told how the first start went. A server that ends by itself is started again, as a container is that always restarts.
 SIGTERM ends both.
+
+SIGHUP has a server of the command line in `next.json` take over: it gets the sockets that listen already, and when it
+is ready the one before takes no more connections, and ends when what it has begun is done. So nobody is refused
+meanwhile. The fifo `answer` is told how it went; when the new server does not start, the old one serves on.
 """
 
 from __future__ import annotations
@@ -16,7 +20,9 @@ import subprocess
 import sys
 import time
 
+from specrun.errors import SpecrunError
 from specrun.files import discard, locked, write_atomic
+from specrun.registry import sockets
 from specrun_runtime import libc, restarts
 from specrun_runtime.constants import Prctl
 from specrun_runtime.fds import start_time, write_all
@@ -24,50 +30,28 @@ from specrun_runtime.logfile import Log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from typing import Any
 
 STOP = 40.0
 """Seconds that the server has to end in; it gives its own clients 30."""
+_COMMAND, NEXT, ANSWER = "command.json", "next.json", "answer"
+_LEFT = b"takes no more connections"
 _LOG_SIZE, _LOG_FILES = 10 << 20, 3
 _READY = b"listening on "
 
 
-class Keeper:
-    """One server at a time, again and again."""
+class Server:
+    """One process that serves, is about to, or finishes what it has begun."""
 
-    def __init__(self, folder: str, report: int) -> None:
-        self._folder = folder
-        self._report = report
-        self._stopping = False
-        self._log = Log(f"{folder}/log", _LOG_SIZE, _LOG_FILES)
-        self._tail = b""
-        self._restarts = 0
-        self._wakes, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(wake)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, self._note)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def _note(self, number: int, _: object) -> None:
-        self._stopping = self._stopping or number != signal.SIGCHLD
-
-    def run(self) -> None:
-        """Until SIGTERM, or until the first start fails."""
-        delay = 0.0
-        while not self._stopping:
-            began = time.monotonic()
-            self._serve()
-            discard(f"{self._folder}/server.json")
-            if self._report >= 0:
-                self._tell({"error": self._tail.decode("utf-8", "replace").strip() or "the server ended at once"})
-                return
-            delay = restarts.delay(delay, time.monotonic() - began)
-            self._restarts += 1
-            self._pause(delay)
-
-    def _serve(self) -> None:
-        with open(f"{self._folder}/command.json", "rb") as file:
-            command = json.load(file)["command"]
+    def __init__(self, source: str, command: list[str], listen: str, listening: list[socket.socket]) -> None:
+        self.source = source
+        """The name of the file that its command line is from."""
+        self.listen, self.sockets = listen, listening
+        self.tail = b""
+        self.began = time.monotonic()
+        self.limit = 0.0
+        """When it is killed; 0 for not at all."""
         parent = os.getpid()
 
         def die_with_us() -> None:
@@ -75,43 +59,189 @@ class Keeper:
             if os.getppid() != parent:
                 os._exit(1)
 
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=die_with_us
-        ) as server:
-            self._follow(server)
+        numbers = [one.fileno() for one in listening]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=die_with_us,
+            pass_fds=numbers, env={**os.environ, sockets.HANDED_OVER: ",".join(map(str, numbers))},
+        )  # fmt: skip
+        assert self.process.stdout and self.process.stderr  # noqa: S101 - they were asked for
+        self.streams = {self.process.stdout.fileno(): b"stdout", self.process.stderr.fileno(): b"stderr"}
 
-    def _follow(self, server: subprocess.Popen[bytes]) -> None:
-        """Until the server has ended."""
-        assert server.stdout and server.stderr  # noqa: S101 - they were asked for
-        names = {server.stdout.fileno(): b"stdout", server.stderr.fileno(): b"stderr"}
+    def stop(self) -> None:
+        """End it, by force when it takes too long."""
+        self.process.terminate()
+        self.limit = time.monotonic() + STOP
+
+    def close(self) -> None:
+        """It has closed its output, and so it has ended or is about to."""
+        self.process.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+
+
+class Keeper:
+    """One server that takes connections at a time, again and again."""
+
+    def __init__(self, folder: str, report: int) -> None:
+        self._folder = folder
+        self._report = report
+        """Who waits to be told how a start went; -1 for nobody."""
+        self._stopping = self._asked = False
+        self._log = Log(f"{folder}/log", _LOG_SIZE, _LOG_FILES)
+        self._address = ""
+        """As the last server has said it."""
+        self._listen = ""
+        self._sockets: list[socket.socket] = []
+        """Those that listen, also while there is no server, and what for."""
+        self._serving: Server | None = None
+        self._coming: Server | None = None
+        self._leaving: list[Server] = []
+        self._awaited: Server | None = None
+        """The one that is to take no more connections before anybody is told that another serves."""
+        self._restarts = 0
+        self._delay = self._again = 0.0
+        """The last pause before a start, and the moment of the next start; 0 for none."""
+        self._wakes, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _: object) -> None:
+        self._asked = self._asked or number == signal.SIGHUP
+        self._stopping = self._stopping or number in (signal.SIGTERM, signal.SIGINT)
+
+    def run(self) -> None:
+        """Until SIGTERM, or until the first start fails."""
+        self._start(_COMMAND)
+        while self._servers() or self._again:
+            self._turn()
+        discard(f"{self._folder}/server.json")
+
+    def _servers(self) -> list[Server]:
+        return [one for one in (self._serving, self._coming, *self._leaving) if one]
+
+    def _start(self, source: str) -> None:
+        """Let a server of the command line in a file come."""
+        try:
+            with open(f"{self._folder}/{source}", "rb") as file:
+                wanted = json.load(file)
+            listen, listening = wanted["listen"], self._sockets
+            if listen != self._listen:
+                listening = sockets.listen(*sockets.parse(listen))
+            self._coming = Server(source, wanted["command"], listen, listening)
+        except (SpecrunError, OSError, ValueError, LookupError) as error:
+            self._tell({"error": str(error)})
+
+    def _turn(self) -> None:
+        """Hear what the servers say, and do what is due."""
         poll = select.poll()
-        for descriptor in (*names, self._wakes):
-            poll.register(descriptor, select.POLLIN)
-        limit = 0.0
-        while names:
-            if self._stopping and not limit:
-                server.terminate()
-                limit = time.monotonic() + STOP
-            elif limit and time.monotonic() > limit:
-                server.kill()
-            for descriptor, _ in poll.poll(1000 if limit else None):
-                data = os.read(descriptor, 65536)
-                if descriptor == self._wakes:
-                    continue
-                if not data:
-                    poll.unregister(descriptor)
-                    del names[descriptor]
-                    continue
-                self._hear(server.pid, names[descriptor], data)
+        streams = {number: server for server in self._servers() for number in server.streams}
+        for number in (*streams, self._wakes):
+            poll.register(number, select.POLLIN)
+        moments = [one for one in (self._again, *(server.limit for server in self._servers())) if one]
+        patience = 1000 * max(0.0, min(moments) - time.monotonic()) + 1 if moments else None
+        for number, _ in poll.poll(patience):
+            data = os.read(number, 65536)
+            if number in streams:
+                self._hear(streams[number], number, data)
+        for server in self._servers():
+            if server.limit and time.monotonic() > server.limit:
+                server.process.kill()
+        if self._stopping:
+            self._stop()
+        elif self._asked:
+            self._asked = False
+            self._change()
+        elif self._again and time.monotonic() >= self._again:
+            self._again = 0.0
+            self._restarts += 1
+            self._start(_COMMAND)
 
-    def _hear(self, pid: int, stream: bytes, data: bytes) -> None:
-        self._log.write(stream, data)
-        self._tail = (self._tail + data)[-4000:]
-        if stream == b"stdout" and data.startswith(_READY):
-            address = data.partition(b"\n")[0].removeprefix(_READY).decode("ascii", "replace")
-            facts = {"pid": pid, "start_time": start_time(pid), "address": address, "restarts": self._restarts}
-            write_atomic(f"{self._folder}/server.json", json.dumps(facts).encode(), durable=False)
-            self._tell({"address": address})
+    def _hear(self, server: Server, number: int, data: bytes) -> None:
+        if not data:
+            del server.streams[number]
+            if not server.streams:
+                self._bury(server)
+            return
+        self._log.write(server.streams[number], data)
+        server.tail = (server.tail + data)[-4000:]
+        if server.streams[number] != b"stdout":
+            return
+        if server is self._coming and data.startswith(_READY):
+            self._promote(server, data.partition(b"\n")[0].removeprefix(_READY).decode("ascii", "replace"))
+        elif server is self._awaited and data.startswith(_LEFT):
+            self._leave()
+
+    def _promote(self, server: Server, address: str) -> None:
+        """The one that was coming serves now, and the one before it takes no more connections."""
+        before, self._serving, self._coming, self._address = self._serving, server, None, address
+        if server.source != _COMMAND:
+            os.replace(f"{self._folder}/{server.source}", f"{self._folder}/{_COMMAND}")
+            server.source = _COMMAND
+        facts = {
+            "pid": server.process.pid, "start_time": start_time(server.process.pid), "address": address,
+            "restarts": self._restarts,
+        }  # fmt: skip
+        write_atomic(f"{self._folder}/server.json", json.dumps(facts).encode(), durable=False)
+        if self._sockets is not server.sockets:
+            sockets.close(self._sockets)
+        self._sockets, self._listen, self._again = server.sockets, server.listen, 0.0
+        self._awaited = before
+        if before is None:
+            self._leave()
+        else:
+            self._leaving.append(before)
+            before.process.send_signal(signal.SIGUSR1)
+
+    def _leave(self) -> None:
+        """The one that served takes no more connections."""
+        self._awaited = None
+        self._tell({"address": self._address})
+
+    def _change(self) -> None:
+        """Somebody wants other options, and waits to be told."""
+        try:
+            report = os.open(f"{self._folder}/{ANSWER}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return  # nobody does any more
+        if self._coming:  # whoever wanted that one has been killed, or it is what failed before
+            self._coming.process.kill()
+            self._leaving.append(self._coming)
+            self._coming = None
+        self._tell({"error": "it was changed again meanwhile"})
+        self._report = report
+        self._start(NEXT)
+
+    def _bury(self, server: Server) -> None:
+        """It has ended."""
+        server.close()
+        if server in self._leaving:
+            self._leaving.remove(server)
+            if server is self._awaited:
+                self._leave()
+            return
+        if server is self._coming:
+            self._coming = None
+            if server.sockets is not self._sockets:
+                sockets.close(server.sockets)
+            self._tell({"error": server.tail.decode("utf-8", "replace").strip() or "the server ended at once"})
+            if self._serving or not self._address:
+                return
+        else:
+            self._serving = None
+            discard(f"{self._folder}/server.json")
+        self._delay = restarts.delay(self._delay, time.monotonic() - server.began)
+        self._again = time.monotonic() + self._delay
+
+    def _stop(self) -> None:
+        """Listen no longer, and end them all."""
+        self._again = 0.0
+        sockets.close(self._sockets)
+        for server in self._servers():
+            sockets.close(server.sockets)
+            if not server.limit:
+                server.stop()
 
     def _tell(self, report: dict[str, Any]) -> None:
         if self._report >= 0:
@@ -121,13 +251,6 @@ class Keeper:
                 pass  # who wanted to know has been killed
             os.close(self._report)
             self._report = -1
-            self._tail = b""
-
-    def _pause(self, seconds: float) -> None:
-        limit = time.monotonic() + seconds
-        while not self._stopping and (left := limit - time.monotonic()) > 0:
-            if select.select([self._wakes], [], [], left)[0]:
-                os.read(self._wakes, 65536)
 
 
 def main() -> None:

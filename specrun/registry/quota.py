@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class Quota:
     """The bytes of one storage. Whoever writes takes them first; whoever removes gives them back.
 
-    Garbage collection runs in another process: it leaves a mark, by which the rest is measured again.
+    Garbage collection, or a server that hands over, is another process: it leaves a mark, by which all is measured
+    again.
     """
 
     def __init__(self, limit: int, mark: str, measure: Callable[[], int]) -> None:

@@ -13,7 +13,7 @@ import sys
 
 from specrun.errors import SpecrunError
 from specrun.files import discard, write_atomic
-from specrun.registry.keeper import STOP
+from specrun.registry.keeper import ANSWER, NEXT, STOP
 from specrun_runtime.fds import open_process, read_all
 
 TYPE_CHECKING = False
@@ -68,9 +68,7 @@ class Service:
 
     def start(self, options: dict[str, str], token: str) -> str:
         """Serve with these options until `stop`; gives the address. Raises SpecrunError with the server's own words."""
-        words = [f"{name}={value}" if value else name for name, value in options.items()]
-        command = [sys.executable, "-P", "-m", "specrun.cli.main", *_SERVE, *words]
-        write_atomic(f"{self.folder}/command.json", json.dumps({"command": command, "token": token}).encode())
+        self._write("command.json", options, token)
         reading, writing = os.pipe()
         try:
             subprocess.run(
@@ -82,13 +80,43 @@ class Service:
         finally:
             os.close(writing)
         try:
-            report = json.loads(read_all(reading) or b'{"error": "its keeper did not start"}')
+            return _reported(read_all(reading) or b'{"error": "its keeper did not start"}')
         finally:
             os.close(reading)
-        if "error" in report:
-            raise SpecrunError(f"the registry does not start: {_plain(report['error'])}")
-        address: str = report["address"]
-        return address
+
+    def change(self, options: dict[str, str], token: str) -> str:
+        """Serve with other options; gives the address.
+
+        A new server takes the connections from the moment that it can; the one before it finishes what it has begun.
+        Raises SpecrunError when the new one does not start; the one before then serves on.
+        """
+        keeper = open_process(*self._keeper())
+        if keeper is None or "listen" not in self._read("command.json"):  # nobody is there who could hand over
+            if keeper is not None:
+                os.close(keeper)
+            self.stop()
+            return self.start(options, token)
+        answer = f"{self.folder}/{ANSWER}"
+        discard(answer)
+        os.mkfifo(answer, 0o600)
+        reading = os.open(answer, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            self._write(NEXT, options, token)
+            signal.pidfd_send_signal(keeper, signal.SIGHUP)
+            return _reported(_hear(reading, keeper) or b'{"error": "its keeper has ended"}')
+        except ProcessLookupError:
+            raise SpecrunError("the registry does not start: its keeper has ended") from None
+        finally:
+            os.close(keeper)
+            os.close(reading)
+            discard(answer)
+            discard(f"{self.folder}/{NEXT}")
+
+    def _write(self, name: str, options: dict[str, str], token: str) -> None:
+        words = [f"{name}={value}" if value else name for name, value in options.items()]
+        command = [sys.executable, "-P", "-m", "specrun.cli.main", *_SERVE, *words]
+        document = {"command": command, "listen": options["--listen"], "token": token}
+        write_atomic(f"{self.folder}/{name}", json.dumps(document).encode())
 
     def stop(self) -> None:
         """End it, and wait until it has. What it has begun to answer it answers, for 30 seconds at most."""
@@ -122,6 +150,32 @@ class Service:
         except (FileNotFoundError, ValueError):
             return {}
         return document if isinstance(document, dict) else {}
+
+
+def _reported(data: bytes) -> str:
+    """The address, of what a keeper says. Raises SpecrunError."""
+    report = json.loads(data)
+    if "error" in report:
+        raise SpecrunError(f"the registry does not start: {_plain(report['error'])}")
+    address: str = report["address"]
+    return address
+
+
+def _hear(fifo: int, keeper: int) -> bytes:
+    """What a keeper writes there, whole; as far as it came if the keeper ends."""
+    data = b""
+    poll = select.poll()
+    for descriptor in (fifo, keeper):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        ready = [descriptor for descriptor, _ in poll.poll()]
+        if fifo in ready:
+            part = os.read(fifo, 65536)
+            if not part:
+                return data
+            data += part
+        elif keeper in ready:
+            return data
 
 
 def _end(handle: int, patience: float) -> None:

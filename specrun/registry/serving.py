@@ -20,6 +20,7 @@ from specrun.registry.gate import Refusal
 from specrun.registry.metrics import Metrics
 from specrun.registry.protocol import ProtocolError
 from specrun.registry.server import Asked, Reply
+from specrun.registry.sockets import BACKLOG, listen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ LEAST = 16 << 10
 """Bytes of a body that must come in IDLE seconds. What has come of an upload is kept, so that its client can go on."""
 STOP = 30.0
 """Seconds that requests have to end after SIGTERM."""
+FRESH = 5.0
+"""Seconds that a connection which was taken just before a hand-over has to ask for something."""
+LEFT = "takes no more connections"
+"""What is said when another server has taken over."""
 
 
 class Listener:
@@ -56,6 +61,9 @@ class Listener:
         )  # fmt: skip
         self._open: dict[Any, float | None] = {}
         """Connection -> when it last did something; None while it is being answered."""
+        self._fresh: set[Any] = set()
+        """Connections that have asked for nothing yet."""
+        self._leaving = False
 
     def _logger(self) -> logging.Logger:
         """What aiohttp has to say: a line for a request that is none, and all of it for a fault of ours."""
@@ -73,36 +81,85 @@ class Listener:
         logger.addHandler(Lines())
         return logger
 
-    async def run(self, host: str, port: int, ready: Callable[[str], None]) -> None:
-        """Serve until SIGTERM or SIGINT. `ready` is told the address. Raises SpecrunError when it is taken."""
+    async def run(
+        self, host: str, port: int, ready: Callable[[str], None], left: Callable[[], None] = lambda: None, *,
+        listening: list[socket.socket] | None = None,
+    ) -> None:  # fmt: skip
+        """Serve until SIGTERM or SIGINT, or until SIGUSR1 when another server has the sockets too.
+
+        `ready` is told the address, `left` that no more connections are taken. Sockets that are `listening` already
+        are used as they are. Raises SpecrunError when the address is taken.
+        """
         loop = asyncio.get_running_loop()
-        stop = asyncio.Event()
+        stop, end = asyncio.Event(), asyncio.Event()
+
+        def halt() -> None:
+            stop.set()
+            end.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, halt)
+        loop.add_signal_handler(signal.SIGUSR1, end.set)
         _allow_many_files()
-        try:
-            server = await loop.create_server(self._connection, host, port, ssl=self.tls, backlog=512)
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-            raise SpecrunError(
-                f"cannot listen on {host}:{port}: {why}", hint="another address: --listen HOST:PORT"
-            ) from error
-        for listening in server.sockets:  # whoever reads nothing of an answer for so long is cut off
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.idle * 1000))
-        address = server.sockets[0].getsockname()
+        listening = listening or listen(host, port)
+        servers = []
+        for sock in listening:  # whoever reads nothing of an answer for so long is cut off
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.idle * 1000))
+            servers.append(await loop.create_server(self._connection, sock=sock, ssl=self.tls, backlog=BACKLOG))
+        address = listening[0].getsockname()
         scheme = "https" if self.tls else "http"
         ready(f"{scheme}://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}")
         guard = asyncio.ensure_future(self._close_silent())
-        await stop.wait()
-        server.close()
+        await end.wait()
+        if not stop.is_set():
+            for sock in listening:
+                loop.remove_reader(sock.fileno())
+            await asyncio.sleep(0.01)  # what was taken last becomes a connection
+        for server in servers:
+            server.close()
+        self._leaving = True
+        if not stop.is_set():
+            self._close_idle()
+            left()
+            await self._finish(stop)
+        self._fresh.clear()
+        await self._answered(STOP)
         guard.cancel()
-        self._web.pre_shutdown()  # connections that rest are not waited for
-        await self._web.shutdown(STOP)
-        await server.wait_closed()
+        await self._web.shutdown(0.0)
+        for server in servers:
+            await server.wait_closed()
+
+    def _close_idle(self) -> None:
+        """Close the connections that ask for nothing now, and have been answered.
+
+        aiohttp's own way is to close them all, and to take no more of the bodies that are on their way.
+        """
+        for connection, last in self._open.items():
+            if last is not None and connection.transport and connection not in self._fresh:
+                connection.transport.close()
+
+    async def _finish(self, stop: asyncio.Event) -> None:
+        """Until what has begun is answered, however long that takes, or `stop`."""
+        fresh = time.monotonic() + FRESH
+        while not stop.is_set() and not await self._answered(0.1):
+            if time.monotonic() > fresh:
+                self._fresh.clear()
+        await asyncio.to_thread(self.registry.storage.swept)  # the other server counts anew what there is
+
+    async def _answered(self, seconds: float) -> bool:
+        """Whether within so many seconds everybody is answered, and no connection left."""
+        limit = time.monotonic() + seconds
+        while self._fresh or any(connection.transport for connection in self._open):
+            if time.monotonic() > limit:
+                return False
+            self._close_idle()
+            await asyncio.sleep(0.02)
+        return True
 
     def _connection(self) -> asyncio.Protocol:
         connection = self._web()
         self._open[connection] = time.monotonic()
+        self._fresh.add(connection)
         return connection
 
     async def _close_silent(self) -> None:
@@ -113,11 +170,13 @@ class Listener:
             for connection, last in list(self._open.items()):
                 if connection.transport is None:
                     del self._open[connection]
+                    self._fresh.discard(connection)
                 elif last is not None and last < limit:
                     connection.transport.abort()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         self._open[request.protocol] = None
+        self._fresh.discard(request.protocol)
         started = time.monotonic()
         received = [0]
         route, response = "other", web.StreamResponse()
@@ -126,6 +185,8 @@ class Listener:
             route, reply = await self._reply(request, received)
             response = _response(request, reply)
             response.headers["Server"] = "specrun"
+            if self._leaving:
+                response.force_close()
             await response.prepare(request)
             if reply.stream and request.method != "HEAD":
                 await _send(request, response, reply.stream)

@@ -1,7 +1,7 @@
 """What a registry keeps, on plain files. Whatever was acknowledged is on the disk, whole, under its own digest.
 
     cache-of                                            the registry that this is a cache of, if it is one
-    swept                                               garbage was last collected at the time of this file
+    swept                                               another process has last changed what there is at its time
     blobs/<algorithm>/<two digits>/<digits>             content, shared by all repositories
     repositories/<name>/_blobs/<algorithm>/<digits>     this repository has the blob
     repositories/<name>/_manifests/<algorithm>/<digits> ... the manifest; the text is its media type
@@ -72,7 +72,7 @@ class Storage:
         return sum(map(_size, [*paths, *self.stale_uploads(0)]))
 
     def swept(self) -> None:
-        """Tell a server that content has been removed."""
+        """Tell a server that another process has changed how much there is."""
         write_atomic(f"{self.folder}/swept", b"")
 
     @contextmanager

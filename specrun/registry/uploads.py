@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import os
 
@@ -26,6 +27,8 @@ class Upload:
 
     def __init__(self, storage: Storage, name: str, identity: str) -> None:
         """Raises ProtocolError BLOB_UPLOAD_UNKNOWN."""
+        self.lock = -1
+        """A descriptor, for as long as the request works on it: no other process writes to it meanwhile."""
         self.storage = storage
         self.name = name
         self.identity = identity
@@ -127,19 +130,44 @@ class Sessions:
     def open(self, name: str, identity: str) -> Upload:
         """The session, for this request alone; `close` gives it back. Raises ProtocolError."""
         if identity in self.busy:
-            raise ProtocolError("RANGE_INVALID", "another request is writing to this upload")
-        fresh = Upload(self.storage, name, identity)
+            raise _busy()
+        lock = _hold(self.storage.upload_path(name, identity))
+        try:
+            fresh = Upload(self.storage, name, identity)
+        except BaseException:
+            os.close(lock)
+            raise
         known = self.known.get(identity)
         if known is not None and known.name == name and known.size == fresh.size:
             fresh = known
+        fresh.lock = lock
         self.known[identity] = fresh
         self.busy.add(identity)
         return fresh
 
     def close(self, upload: Upload) -> None:
         """The request is over."""
+        os.close(upload.lock)
         self.busy.discard(upload.identity)
         if not os.path.exists(upload.path):
             self.known.pop(upload.identity, None)
         elif len(self.known) > 1000:
             self.known.clear()
+
+
+def _hold(path: str) -> int:
+    """The lock of a session: the server that hands over may still be writing to it. Raises ProtocolError."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ProtocolError("BLOB_UPLOAD_UNKNOWN") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise _busy() from error
+    return lock
+
+
+def _busy() -> ProtocolError:
+    return ProtocolError("RANGE_INVALID", "another request is writing to this upload")

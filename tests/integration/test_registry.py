@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.host import COMMAND, Host
 from tests.support.liar import Liar, altered, cut, make_liar
+from tests.support.pusher import end_server, start_server
 
 
 @pytest.fixture
@@ -308,6 +309,33 @@ def ask(address: str, method: str, path: str, body: bytes | None = None) -> tupl
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
+        connection.close()
+
+
+def test_it_stops_when_what_it_has_begun_is_answered(tmp_path: Path) -> None:
+    import http.client
+
+    body = b"x" * 300_000
+    server, port = start_server(tmp_path)
+    resting, upload = (http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(2))
+    resting.request("GET", "/v2/")
+    resting.getresponse().read()
+    upload.putrequest("POST", f"/v2/a/blobs/uploads/?digest=sha256:{hashlib.sha256(body).hexdigest()}")
+    upload.putheader("Content-Length", str(len(body)))
+    upload.endheaders(body[:100_000])
+    time.sleep(0.3)
+    server.terminate()
+    assert resting.sock.recv(1) == b""  # closed, and so it listens no longer
+    with pytest.raises(ConnectionRefusedError):
+        ask(f"127.0.0.1:{port}", "GET", "/v2/")
+    upload.send(body[100_000:200_000])
+    time.sleep(0.3)
+    upload.send(body[200_000:])
+    assert upload.getresponse().status == 201
+    began = time.monotonic()
+    end_server(server)
+    assert time.monotonic() - began < 5
+    for connection in (resting, upload):
         connection.close()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from tests.support import leaks
 from tests.support.host import Host
-from tests.support.pusher import Pusher, ask
+from tests.support.pusher import Pusher, ask, digest_of
 
 EXAMPLE = Path(__file__).parents[2] / "specs/registry.yaml"
 SPEC = """apiVersion: specrun/v1
@@ -112,6 +114,81 @@ def test_what_it_is_told_can_change(kept: Kept) -> None:
     kept.host.ok("apply", str(kept.file))
     kept.host.ok("delete", str(kept.file))
     assert not (kept.host.root / "registries").exists()
+
+
+class Crowd:
+    """Clients that ask again and again, each time on a new connection, and one that never closes its own."""
+
+    def __init__(self, port: int, path: str) -> None:
+        self.port, self.path = port, path
+        self.answered = 0
+        self.failures: list[str] = []
+        self._done = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(2)]
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            try:
+                status, body = ask(self.port, "GET", self.path)
+                if (status, len(body)) != (200, 100_000):
+                    self.failures.append(f"{status} {body[:100]!r}")
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+            self.answered += 1
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_nobody_is_refused_while_it_changes(kept: Kept) -> None:
+    """A new server has the connections before the old one lets go, and that finishes what it has begun."""
+    kept.apply()
+    pusher = Pusher(kept.port, "a", "t")
+    pusher.push("t")
+    ((_, _, layer),) = pusher.acknowledged
+    body = os.urandom(200_000)
+    with Crowd(kept.port, f"/v2/a/blobs/{layer}") as crowd:
+        first = kept.pid
+        upload = http.client.HTTPConnection("127.0.0.1", kept.port, timeout=30)
+        upload.putrequest("POST", f"/v2/a/blobs/uploads/?digest={digest_of(body)}")
+        upload.putheader("Content-Length", str(len(body)))
+        upload.endheaders(body[:100_000])
+        resting = http.client.HTTPConnection("127.0.0.1", kept.port, timeout=30)
+        resting.request("GET", "/v2/")
+        resting.getresponse().read()
+        silent = socket.create_connection(("127.0.0.1", kept.port), 30)
+        kept.apply("readOnly: true")
+        assert kept.pid != first and kept.plan() == ""
+        assert ask(kept.port, "POST", "/v2/a/blobs/uploads/")[0] == 405
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            resting.request("POST", "/v2/a/blobs/uploads/")  # the old one takes nothing more on it
+            resting.getresponse()
+        # What it had taken, it answers.
+        silent.sendall(b"GET /v2/ HTTP/1.1\r\nHost: r\r\n\r\n")
+        assert silent.recv(1000).startswith(b"HTTP/1.1 200 ")
+        upload.send(body[100_000:])
+        answer = upload.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (201, "close")
+        await_true(lambda: not os.path.exists(f"/proc/{first}"))
+        # One that can't start changes nothing.
+        second = kept.pid
+        (kept.file.parent / "users").write_text("not a hash\n")
+        with pytest.raises(AssertionError, match="the registry does not start: .*expected user:hash"):
+            kept.apply("htpasswd: users")
+        assert kept.pid == second and ask(kept.port, "GET", "/v2/")[0] == 200
+        kept.apply()
+        kept.apply("warning: changed")
+    for connection in (upload, resting, silent):
+        connection.close()
+    assert crowd.failures == [] and crowd.answered > 100
+    assert digest_of(ask(kept.port, "GET", f"/v2/a/blobs/{digest_of(body)}")[1]) == digest_of(body)
 
 
 def test_a_server_that_is_killed_comes_back(kept: Kept) -> None:

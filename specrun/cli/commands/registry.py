@@ -73,11 +73,13 @@ def serve(arguments: list[str], context: Context) -> int:
     """Serve; the address is printed when it is ready."""
     import asyncio
 
-    from specrun.registry.serving import Listener, tls_context, to_stderr
+    from specrun.registry import sockets
+    from specrun.registry.serving import LEFT, Listener, tls_context, to_stderr
 
     options = SERVE.parse(arguments)
     SERVE.require(options, 0, 0)
     host, port = _address(options.listen or "127.0.0.1:5000")
+    listening = sockets.handed_over()
     if bool(options.tls_cert) != bool(options.tls_key):
         raise UsageError("--tls-cert and --tls-key go together")
     tls = tls_context(options.tls_cert, options.tls_key) if options.tls_cert else None
@@ -85,7 +87,8 @@ def serve(arguments: list[str], context: Context) -> int:
 
     async def run() -> None:
         listener = Listener(make(), log=None if options.quiet else to_stderr, tls=tls)
-        await listener.run(host, port, lambda address: context.out(f"listening on {address}\n"))
+        said = (lambda address: context.out(f"listening on {address}\n"), lambda: context.out(f"{LEFT}\n"))
+        await listener.run(host, port, *said, listening=listening)
 
     asyncio.run(run())
     return 0
@@ -195,7 +198,9 @@ def fsck(arguments: list[str], context: Context) -> int:
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, colon, port = text.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise UsageError(f"--listen {text}: expected HOST:PORT")
-    return host.strip("[]"), int(port)
+    from specrun.registry.sockets import parse
+
+    try:
+        return parse(text)
+    except ValueError:
+        raise UsageError(f"--listen {text}: expected HOST:PORT") from None

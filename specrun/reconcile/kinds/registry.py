@@ -88,9 +88,9 @@ class Registries:
         return Change(Action.KEEP, resource.key, "")
 
     def apply(self, task: Task) -> None:
-        """Give it its files, and start it unless it runs as it is to.
+        """Give it its files, and start it unless it runs as it is to; one that runs hands over, and refuses nobody.
 
-        Raises SpecrunError when it does not start; the server that was there before is then there again.
+        Raises SpecrunError when it does not start; the server that was there before then serves on.
         """
         resource, view = task.resource, task.view
         folder = f"{view.root.registries}/{view.record.name}/{resource.metadata.name}"
@@ -107,12 +107,15 @@ class Registries:
             and not changed.difference(_READ_AGAIN)
         ):
             return
-        service.stop()
         try:
-            service.start(options, task.entry.token)
+            if running:
+                service.change(options, task.entry.token)
+            else:
+                service.stop()
+                service.start(options, task.entry.token)
         except SpecrunError:
             _renew(view, folder, {field: data for field, data in before.items() if data is not None})
-            if running and token:
+            if running and token and not service.running():
                 service.start(running.options, token)
             raise
 
