@@ -266,6 +266,13 @@ class Cgroup:
                 raise IsolationError.of(errno.EBUSY, "freeze", self.unified)
             time.sleep(0.001)
 
+    def inherited_cpus(self) -> str:
+        """The processors of the group above, which a group has that names none of its own. Raises IsolationError."""
+        folder = self.find("cpuset")
+        if folder is not None:
+            return read(f"{os.path.dirname(folder)}/cpuset.cpus")
+        return read(f"{os.path.dirname(self.unified or '')}/cpuset.cpus.effective")
+
     def signal(self, number: int) -> None:
         """Send a signal to every process of the group."""
         for pid in self.pids():

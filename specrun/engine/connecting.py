@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def connect(
-    engine: Engine, name: str, container: Container, *, aliases: list[str] | None = None, ip: str = "", ip6: str = ""
+    engine: Engine,
+    name: str,
+    container: Container,
+    *,
+    aliases: list[str] | None = None,
+    ip: str = "",
+    ip6: str = "",
+    mac: str = "",
 ) -> None:
     """Make the container a member of the network: now if it runs, else from its next start on. Raises Conflict."""
     network = engine.networks.get(name)
@@ -45,7 +52,7 @@ def connect(
             raise Conflict(f"endpoint with name {container.name} already exists in network {network.name}")
         from specrun.network import joining
 
-        wish = joining.Wish(network.name, aliases=aliases, ip=ip, ip6=ip6)
+        wish = joining.Wish(network.name, aliases=aliases, ip=ip, ip6=ip6, mac=mac)
         known = state.load(container.directory)
         if known.status == state.RUNNING:
             endpoint, gets_names = joining.connect(

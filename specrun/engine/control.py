@@ -157,7 +157,10 @@ def renew(engine: Engine, container: Container, request: ContainerRequest) -> No
     with engine.changing(container):
         container.state = engine.get(container.id).state
         limits = _limits(container.host_config, wanted.host_config)
-        if container.state.status == state.RUNNING and limits:
+        freed = container.host_config.get("CpusetCpus") and not wanted.host_config.get("CpusetCpus")
+        if container.state.status == state.RUNNING and (limits or freed):
+            if freed:
+                limits.setdefault("cpu", {})["cpus"] = container.cgroup.inherited_cpus()
             _set_limits(container, limits)
         for part, names in _RENEWABLE.items():
             mine, new = getattr(container.record, part), getattr(wanted, part)

@@ -89,7 +89,7 @@ def test_one_hundred_applies_of_every_section_change_nothing(bases: Bases) -> No
 def test_applies_of_a_section_of_each_kind_change_nothing(bases: Bases) -> None:
     with stage(bases) as there:
         for spec in CHOSEN:
-            settled(there, spec, 5)
+            settled(there, spec, 2)
 
 
 def settled(there: Stage, spec: Path, times: int) -> None:

@@ -193,8 +193,8 @@ class Stage:
 
 
 @contextmanager
-def stage(bases: Bases, *, online: bool = False, seconds: int = 300) -> Iterator[Stage]:
-    """A host in a network of its own, or with `online` in the machine's."""
+def stage(bases: Bases, *, names: tuple[str, ...] = BASES, online: bool = False, seconds: int = 300) -> Iterator[Stage]:
+    """A host with these base images in a network of its own, or with `online` in the machine's and with Debian's."""
     network = None if online else Namespace(seconds)
     try:
         if network is not None:
@@ -203,10 +203,11 @@ def stage(bases: Bases, *, online: bool = False, seconds: int = 300) -> Iterator
             host.prefix = network.enter if network else []
             host.ok("ps")
             made = Stage(host, network)
-            for name in (*BASES, *(["debian:bookworm-slim"] if online else [])):
+            for name in (*names, *(["debian:bookworm-slim"] if online else [])):
                 bases.give(name, host.root)
                 made.ok("tag", name, f"kept/{name}")
-            made.ok("tag", "python:3", "library/python:3")
+            if "python:3" in names:
+                made.ok("tag", "python:3", "library/python:3")
             for spec in SPECS:
                 loader.load([str(spec)])  # builds the models, which every fork would
             yield made

@@ -25,7 +25,7 @@ def settle(task: Task, container: Container) -> None:
     spec = task.resource.spec
     if not isinstance(spec, models.ProcessSpec):
         return
-    if "networks" in changed:
+    if changed & {"network", "networks"}:
         _networks(task, container, spec)
     if "ports" in changed:
         wanted = request.ports_of(spec)
@@ -45,7 +45,8 @@ def _networks(task: Task, container: Container, spec: models.ProcessSpec) -> Non
             connecting.disconnect(engine, name, container)
     for name, wish in want.items():
         if have.get(name) != wish:
-            connecting.connect(engine, name, container, aliases=wish["aliases"], ip=wish["ip"], ip6=wish["ip6"])
+            wishes = {key: wish[key] for key in ("aliases", "ip", "ip6", "mac")}
+            connecting.connect(engine, name, container, **wishes)
 
 
 def facts(view: View, container: Container) -> tuple[dict[str, Fact], dict[str, Any]]:

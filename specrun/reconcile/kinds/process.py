@@ -143,9 +143,7 @@ class _Processes:
         changed = spec_differences(resource, entry)
         if not changed:
             return None
-        lasting = [
-            one for one in changed if one.field[0] not in IN_PLACE or one.field[1:] == ("cpuset",) and not one.new
-        ]
+        lasting = [one for one in changed if one.field[0] not in IN_PLACE and not _is_of_networks(one)]
         if lasting or self.job:
             return placed(Action.REPLACE, resource, f"{_names(lasting or changed)} cannot change in place", changed)
         return placed(Action.UPDATE, resource, f"in place: {_names(changed)}", changed)
@@ -387,10 +385,11 @@ def await_condition(view: View, entry: Entry, condition: str, timeout: float) ->
         time.sleep(0.1)
 
 
-def _is_in_place(difference: Difference) -> bool:
-    """Whether a field can be another one without a new process."""
-    freed = difference.field == ("resources", "cpuset") and difference.new is None
-    return difference.field[0] in IN_PLACE and not freed
+def _is_of_networks(difference: Difference) -> bool:
+    """Whether it is `network`, and both are one that is joined and left; `none`, `host` and another's are for life."""
+    names = [str(name or "bridge") for name in (difference.old, difference.new)]
+    lasting = any(name in ("none", "host") or name.startswith("container:") for name in names)
+    return difference.field == ("network",) and not lasting
 
 
 def _joined(reasons: list[Change]) -> Change | None:
