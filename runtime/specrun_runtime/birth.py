@@ -112,7 +112,7 @@ class Birth:
     def _fork(self, plan: steps.Plan, paths: dict[str, int], ours: Channel, theirs: Channel) -> None:
         """The first process; between it and us one more where there is a user namespace to enter first."""
         if "user" in paths:
-            between = os.fork()
+            between = self.cgroup.fork()
             if between == 0:
                 ours.close()
                 self._between(plan, paths, theirs)
@@ -122,7 +122,7 @@ class Birth:
         own = {kind: Fd(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)) for kind in ("pid", "time")}
         try:
             changed = self._enter_for_children(paths)
-            self.pid = os.fork()
+            self.pid = self.cgroup.fork()
             if self.pid == 0:
                 ours.close()
                 init.become(self.spec, plan, self.cgroup, self.body, theirs, joined=False)

@@ -14,7 +14,7 @@ AT_RECURSIVE = 0x8000
 
 
 class Clone:
-    """Namespaces, for unshare(2) and setns(2)."""
+    """CLONE_*: namespaces, for unshare(2) and setns(2)."""
 
     NEWTIME = 0x00000080
     NEWNS = 0x00020000
@@ -24,6 +24,8 @@ class Clone:
     NEWUSER = 0x10000000
     NEWPID = 0x20000000
     NEWNET = 0x40000000
+    INTO_CGROUP = 0x200000000
+    """For clone3(2)."""
 
 
 class Mount:
@@ -150,6 +152,7 @@ NR_MOVE_MOUNT = 429
 NR_FSOPEN = 430
 NR_FSCONFIG = 431
 NR_FSMOUNT = 432
+NR_CLONE3 = 435
 NR_CLOSE_RANGE = 436
 NR_OPENAT2 = 437
 NR_MOUNT_SETATTR = 442

@@ -57,7 +57,7 @@ class Joining:
             raise StartFailed(FIND_CONTAINER, "the container is not running")
         ours, theirs = channel.Channel.pair()
         try:
-            between = os.fork()
+            between = self.cgroup.fork()
             if between == 0:
                 ours.close()
                 self._between(handle, theirs)

@@ -100,7 +100,7 @@ def spawn(
 ) -> Monitor:
     """Start a monitor whose descriptors 0, 1 and 2 are the given ones, and which can hand on the `preserved`.
 
-    A `supervisor` (`specrun_runtime.monitor`) stays with a container of the engine; any other one does one of the
+    A `supervisor` (`specrun_runtime.supervise`) stays with a container of the engine; any other one does one of the
     errands of `specrun_runtime.errands`. `label` is among its arguments, so that `ps` and a test can tell whose it is.
 
     It is worth doing early: the interpreter takes some milliseconds to be ready, in which the caller can prepare
@@ -111,7 +111,7 @@ def spawn(
     try:
         moves = [(stdin, 0), (stdout, 1), (stderr, 2), (request_reader, 3), (far.fileno(), 4)]
         moves += [(source, FIRST_PRESERVED + index) for index, source in enumerate(preserved or ())]
-        pid = _start("monitor" if supervisor else "errands", "main", moves, label)
+        pid = _start("supervise" if supervisor else "errands", "main", moves, label)
     except BaseException:
         os.close(request_writer)
         reports.close()

@@ -88,6 +88,34 @@ def setns(descriptor: int, kind: int) -> None:
         raise _fail("setns", hex(kind))
 
 
+class _CloneArguments(ctypes.Structure):
+    _names = "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup"
+    _fields_ = [(name, ctypes.c_uint64) for name in _names.split()]
+
+
+_python = ctypes.PyDLL(None, use_errno=True)
+"""For calls during which the interpreter keeps its lock."""
+_python.syscall.restype = _long
+
+
+def fork_into(group: int) -> int:
+    """os.fork with the child in a control group of version 2, whose folder `group` is open on (clone3(2)).
+
+    For a process of one thread. Fails with EAGAIN where the group may have no more processes.
+    """
+    arguments = _CloneArguments(flags=Clone.INTO_CGROUP, exit_signal=17, cgroup=group)  # SIGCHLD
+    _python.PyOS_BeforeFork()
+    pid: int = _python.syscall(_long(constants.NR_CLONE3), ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0
+    number = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise IsolationError.of(number, "clone3")
+    return pid
+
+
 def sethostname(name: str) -> None:
     """sethostname(2)."""
     encoded = os.fsencode(name)
@@ -434,6 +462,7 @@ __all__ = [
     "capset",
     "close_range",
     "filesystem_type",
+    "fork_into",
     "fsconfig",
     "fsconfig_fd",
     "fsmount",

@@ -1,8 +1,8 @@
 """The sealed process between a command and a container: it has the container started, and outlives the command.
 
-There is one for each running container: it keeps the container's log, records its end, and cleans up. It is started by
-`specrun_runtime.launch` with the container's stdin and the attached stdout and stderr as its own 0, 1 and 2. As there
-are many of it, it keeps to a handful of modules; what a start needs is loaded by its `Starter`.
+There is one for each running container: it keeps the container's log, records its end, and cleans up. It begins in
+`specrun_runtime.supervise`, with the container's stdin and the attached stdout and stderr as its own 0, 1 and 2. As
+there are many of it, it keeps to a handful of modules; what a start needs is loaded by its `Starter`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import _signal
 import fcntl
 import os
 import select
-import sys
 import time
 
 from specrun_runtime import attachment, eventlog, health, jsontext, libc, logfile, restarts, state
@@ -21,29 +20,13 @@ from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import start_time
 from specrun_runtime.files import discard, remove_tree
 from specrun_runtime.outputs import Output, Sink, Visitors
-from specrun_runtime.reporting import explain, read_request, say, settle, take_places
+from specrun_runtime.reporting import explain, say, take_places
 from specrun_runtime.starter import Starter, load
+from specrun_runtime.supervise import STEP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
-
-
-_STEP = "supervise the container"
-
-
-def main() -> None:
-    """Supervise the container that the request names. Never returns."""
-    status = 0
-    try:
-        settle()
-        starter = Starter()
-        if request := read_request():
-            Supervisor(request, starter).run()
-    except BaseException as error:
-        status = 1
-        say({"event": "failed", **explain(error, _STEP)})
-    os._exit(status)
 
 
 class Supervisor:
@@ -137,7 +120,7 @@ class Supervisor:
 
     def _record_failure(self, error: BaseException) -> None:
         """A container that never ran: what was made for it goes, and its record says why."""
-        explanation = explain(error, _STEP)
+        explanation = explain(error, STEP)
         self._remove_cgroup()
         attachment.release(self.directory)
         if self.removal:
@@ -443,7 +426,3 @@ def _do_errand(descriptors: list[int]) -> NoReturn:
         errands.main()
     finally:
         os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit("started by specrun_runtime.launch only")

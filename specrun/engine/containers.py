@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from specrun.engine import bundle, groups, mounting, names, networking, orders
+from specrun.engine.ahead import Ahead
 from specrun.engine.container import Container, clear_mark
 from specrun.engine.existing import Existing
 from specrun.engine.mend import discard
@@ -15,10 +16,11 @@ from specrun.engine.volumes import VolumeStore
 from specrun.errors import Conflict, SpecrunError, UsageError
 from specrun.files import locked, remove_tree, sync_directory, sync_files
 from specrun.store.images import ImageStore
-from specrun_runtime import launch, state
+from specrun_runtime import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from specrun.engine.networking import Network
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from specrun.network.networks import NetworkStore
     from specrun.paths import Root
     from specrun.store.images import Image
+    from specrun_runtime import launch
 
 
 class Engine(Existing):
@@ -49,24 +52,29 @@ class Engine(Existing):
         stdin: int | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        ahead: Ahead | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Running:
         """Make a container and start it; None for a stream leaves it to the log alone.
 
         The result's `await_start` raises StartFailed when the command can't be executed. A descriptor given as
-        `stdin` only says that there will be input: `Running.wait` pumps it.
+        `stdin` only says that there will be input: `Running.wait` pumps it. A monitor that was spawned `ahead` must
+        have been given these streams; it is used or dropped. `meanwhile` is done while the container is started.
         """
-        request.check()
-        feed, monitor = self._spawn(stdin is not None or request.interactive and not request.tty, stdout, stderr)
+        ahead = ahead or Ahead(self.root, stdin is not None or request.interactive and not request.tty, stdout, stderr)
         try:
+            request.check()
             container, owner = self._make(request)
         except BaseException:
-            monitor.reap()
+            ahead.drop()
             raise
-        running = Running(container.id, monitor, feed)
+        monitor = ahead.monitor
+        running = Running(container.id, monitor, ahead.feed)
         if stdout is not None or stderr is not None:
             self.tell(container, "attach")
         try:
-            self._start(container, running, monitor, stdin is not None, stdout is not None, stderr is not None)
+            streams = (stdin is not None, stdout is not None, stderr is not None)
+            self._start(container, running, monitor, streams, meanwhile)
         except BaseException:
             if not monitor.asked:  # nothing has begun, so nothing may be left
                 discard(self.root, container.id, container.id)
@@ -99,30 +107,15 @@ class Engine(Existing):
             clear_mark(container, state.REMOVED_MARK)
             owner = state.own(container.directory)
             kept = container.config["OpenStdin"] and not container.config["Tty"]
-            feed, monitor = self._spawn(stdin is not None or kept, stdout, stderr)
-            running = Running(container.id, monitor, feed)
+            ahead = Ahead(self.root, stdin is not None or kept, stdout, stderr)
+            running = Running(container.id, ahead.monitor, ahead.feed)
             try:
-                self._start(container, running, monitor, stdin is not None, stdout is not None, stderr is not None)
+                streams = (stdin is not None, stdout is not None, stderr is not None)
+                self._start(container, running, ahead.monitor, streams)
             finally:
                 os.close(owner)
             container.state = state.load(container.directory) if os.path.exists(container.directory) else known
             return running
-
-    def _spawn(self, interactive: bool, stdout: int | None, stderr: int | None) -> tuple[int, launch.Monitor]:
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        reader, feed = os.pipe2(os.O_CLOEXEC) if interactive else (null, -1)
-        try:
-            out, err = (null if stream is None else stream for stream in (stdout, stderr))
-            monitor = launch.spawn(reader, out, err, label=self.root.id, supervisor=True)
-        except BaseException:
-            if feed >= 0:
-                os.close(feed)
-            raise
-        finally:
-            os.close(null)
-            if reader != null:
-                os.close(reader)
-        return feed, monitor
 
     def _make(self, request: ContainerRequest) -> tuple[Container, int]:
         """The records, complete and under their final name, and the lock that says that we are at it."""
@@ -217,13 +210,19 @@ class Engine(Existing):
         raise SpecrunError("no free name was found", hint="give one with --name")
 
     def _start(
-        self, container: Container, running: Running, monitor: launch.Monitor, stdin: bool, stdout: bool, stderr: bool
+        self,
+        container: Container,
+        running: Running,
+        monitor: launch.Monitor,
+        streams: tuple[bool, bool, bool],
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Ask the monitor to start the container and wait for its word; on any failure the monitor is seen off."""
         network = None
         try:
             network = networking.prepare(self.root, container.directory, container.record, monitor.pid)
-            self._begin(container, network, monitor, stdin, stdout, stderr)
+            self._begin(container, network, monitor, *streams)
+            meanwhile()
             running.await_start()
         except BaseException:
             if not monitor.asked:  # else it is the monitor that lets go

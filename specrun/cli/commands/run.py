@@ -83,70 +83,77 @@ def run(arguments: list[str], context: Context) -> int:
     """Run a container; the exit status is its own, or 125 to 127 when it never ran."""
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
-    request = request_of(options)
-    request.auto_remove, request.detached = options.rm, options.detach
     if options.detach and options.attach:
         raise UsageError("Conflicting options: -a and -d")
     keys = detach_keys(options.detach_keys)
-    if request.tty and not request.detached:
-        if request.interactive:
-            require_terminal()
-        request.console = window_size()
+    in_terminal = options.tty and not options.detach
+    if in_terminal and options.interactive:
+        require_terminal()
     prepare_cidfile(options.cidfile)
     try:
-        if request.tty and not request.detached:
-            return _run_in_terminal(request, options.cidfile, options.pull, keys, context)
-        proxy = options.sig_proxy not in ("false", "0")
-        return _run(request, options.cidfile, options.pull, context, proxy=proxy)
+        return _run_in_terminal(options, keys, context) if in_terminal else _run(options, context)
     except SpecrunError as error:
         # Like Docker's: what prevents a run is 125, whatever it would be elsewhere.
         error.exit_status = max(error.exit_status, 125)
         raise
 
 
-def _run(request: ContainerRequest, cidfile: str, pull: str, context: Context, *, proxy: bool) -> int:
-    from specrun_runtime.errors import StartFailed
+def _run(options: Parsed, context: Context) -> int:
+    from specrun.engine.ahead import Ahead
 
-    engine = context.engine()
-    streams = request.attached_streams()
+    streams = [] if options.detach else attached_streams(options)
     stdin = 0 if "stdin" in streams else None
-    attached = (1 if "stdout" in streams else None, 2 if "stderr" in streams else None)
-    forwarder = Forwarder()
-    if proxy and not request.detached:
-        forwarder.install()
+    stdout, stderr = (1 if "stdout" in streams else None), (2 if "stderr" in streams else None)
+    # First of all, so that its interpreter gets ready while this one loads the rest.
+    ahead = [Ahead(context.root(), stdin is not None or options.interactive and not options.tty, stdout, stderr)]
     try:
-        running = with_image(
-            request.image, pull, context,
-            lambda: engine.run(request, stdin=stdin, stdout=attached[0], stderr=attached[1]),
-        )  # fmt: skip
-    except StartFailed as failure:
-        raise cannot_start(failure) from failure
-    write_cidfile(cidfile, running.container_id)
+        from specrun_runtime.errors import StartFailed
+
+        request = _request_to_run(options)
+        engine = context.engine()
+        forwarder = Forwarder()
+        if options.sig_proxy not in ("false", "0") and not request.detached:
+            forwarder.install()
+        try:
+            running = with_image(
+                request.image, options.pull, context,
+                lambda: engine.run(
+                    request, stdin=stdin, stdout=stdout, stderr=stderr,
+                    ahead=ahead.pop() if ahead else None, meanwhile=engine.mend,
+                ),
+            )  # fmt: skip
+        except StartFailed as failure:
+            raise cannot_start(failure) from failure
+    finally:
+        if ahead:
+            ahead.pop().drop()
+    write_cidfile(options.cidfile, running.container_id)
     if request.detached:
         running.detach()
-        engine.mend()
         context.out(f"{running.container_id}\n")
         return 0
-    if attached == (None, None):
+    if stdout is None and stderr is None:
         context.out(f"{running.container_id}\n")
     forwarder.begin(running)
-    engine.mend()  # while the container runs, so that nobody waits for it
     return running.wait(stdin)
 
 
-def _run_in_terminal(request: ContainerRequest, cidfile: str, pull: str, keys: bytes, context: Context) -> int:
+def _run_in_terminal(options: Parsed, keys: bytes, context: Context) -> int:
     from specrun_runtime.errors import StartFailed
 
+    request = _request_to_run(options)
+    request.console = window_size()
     engine = context.engine()
     output, theirs = os.pipe2(os.O_CLOEXEC)
     try:
-        running = with_image(request.image, pull, context, lambda: engine.run(request, stdout=theirs))
+        running = with_image(
+            request.image, options.pull, context, lambda: engine.run(request, stdout=theirs, meanwhile=engine.mend)
+        )
     except StartFailed as failure:
         raise cannot_start(failure) from failure
     finally:
         os.close(theirs)
-    write_cidfile(cidfile, running.container_id)
-    engine.mend()
+    write_cidfile(options.cidfile, running.container_id)
     return running.relay(output, keys, typing=request.interactive)
 
 
@@ -203,6 +210,18 @@ class Forwarder:
             self._early.append(number)
         else:
             self._running.forward(number)
+
+
+def _request_to_run(options: Parsed) -> ContainerRequest:
+    request = request_of(options)
+    request.auto_remove, request.detached = options.rm, options.detach
+    return request
+
+
+def attached_streams(options: Parsed) -> list[str]:
+    """The streams that whoever starts it is attached to."""
+    chosen = [stream.lower() for stream in options.attach]
+    return chosen or ["stdout", "stderr", *(["stdin"] if options.interactive else [])]
 
 
 def request_of(options: Parsed) -> ContainerRequest:
