@@ -10,7 +10,6 @@ import stat
 from specrun.build import modes
 from specrun.build.errors import BuildFailed
 from specrun.build.tree import attributes
-from specrun_runtime import libc
 from specrun_runtime.errors import IsolationError
 from specrun_runtime.fds import Fd, write_all
 from specrun_runtime.files import remove_entry
@@ -179,7 +178,6 @@ class Target:
             size = info.st_size
             if size > _CHUNK:
                 _copy_content(opened, file, size)
-                libc.begin_writing(file, 0, size)  # the disk works while the layer is packed
             elif size:
                 write_all(file, os.read(opened, size + 1))
             owner = self.owner or (info.st_uid, info.st_gid)

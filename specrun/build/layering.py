@@ -6,7 +6,7 @@ import os
 
 from specrun.oci import digest as digests
 from specrun.store.blobs import BlobStore
-from specrun.store.layers import Draft, Layer, keep_folder
+from specrun.store.layers import Draft, Layer, content_size, keep_folder
 from specrun.store.packing import Packer
 from specrun_runtime import jsontext
 
@@ -31,9 +31,7 @@ class LayerStore:
 
     def has(self, layer: Layer) -> bool:
         """Whether blob and unpacked layer are both there."""
-        return os.path.exists(f"{os.path.dirname(self.folder(layer.diff_id))}/committed") and self.blobs.has(
-            layer.digest
-        )
+        return content_size(self.root, layer.diff_id) >= 0 and self.blobs.has(layer.digest)
 
     def commit(self, upper: str, lower: list[str], epoch: int | None) -> Layer:
         """Make a layer of the upper directory `upper`, which is moved into the store. Its blob is not compressed.

@@ -82,11 +82,8 @@ class BlobStore:
         self.settle(draft, digest)
         return digest, size
 
-    def draft(self, parts: Iterable[bytes], *, flush: bool = True) -> tuple[str, str]:
-        """Write the parts to a file that is no blob yet; gives its path, and the digest that it would have.
-
-        Without `flush` the caller sees to it that they are on the disk before it lets the draft settle.
-        """
+    def draft(self, parts: Iterable[bytes]) -> tuple[str, str]:
+        """Write the parts to the disk, in a file that is no blob yet; gives its path, and the digest it would have."""
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
         draft = f"{self.folder}/.{os.urandom(8).hex()}.draft"
         state = digests.bulk()
@@ -102,8 +99,7 @@ class BlobStore:
                         libc.begin_writing(file.fileno(), begun, size - begun)
                         begun = size
                 file.flush()
-                if flush:
-                    os.fsync(file.fileno())
+                os.fsync(file.fileno())
         except BaseException:
             discard(draft)
             raise

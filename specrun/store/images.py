@@ -14,6 +14,7 @@ from specrun.errors import Damaged, NotFound, SpecrunError
 from specrun.files import locked, write_atomic
 from specrun.oci import digest as digests
 from specrun.oci.reference import InvalidReference, Reference
+from specrun.store import committed
 from specrun.store.blobs import BlobStore
 from specrun_runtime import jsontext
 
@@ -123,14 +124,14 @@ class ImageStore:
         except SpecrunError:
             return []
         folder = self.root.layers
-        return [one for one in image.diff_ids if not os.path.exists(f"{folder}/{digests.hex_of(one)}/committed")]
+        return [one for one in image.diff_ids if not committed.exists(f"{folder}/{digests.hex_of(one)}")]
 
     def lower_directories(self, image: Image) -> list[str]:
         """The unpacked layers, the topmost first; what is missing is unpacked now."""
         paths = []
         for index, diff_id in enumerate(image.diff_ids):
             path = f"{self.root.layers}/{digests.hex_of(diff_id)}"
-            if not os.path.exists(f"{path}/committed"):
+            if committed.content_size(path) < 0:
                 self._unpack(image, index)
             paths.append(f"{path}/fs")
         return list(dict.fromkeys(paths[::-1]))  # of equal layers the topmost hides the others; overlayfs wants one

@@ -12,9 +12,9 @@ import os
 import stat
 
 from specrun.errors import Damaged, SpecrunError
-from specrun.files import discard, locked, remove_tree, sync_directory, write_atomic
+from specrun.files import locked, remove_tree, sync_directory
 from specrun.oci import digest as digests
-from specrun.store import tar
+from specrun.store import committed, tar
 from specrun.store.compression import compress, decompress
 from specrun.store.packing import OPAQUE, WHITEOUT
 from specrun.store.tar import BadArchive, Entry, Source
@@ -77,7 +77,7 @@ class Unpacked:
 def unpack_layer(root: Root, blobs: BlobStore, digest: str, diff_id: str) -> int:
     """Unpack the blob `digest` to layers/<diff-id>/fs, once; gives its content size (bytes).
 
-    The folder appears under its name only when it is complete, proven to be `diff_id`, and on the disk. Two
+    The folder appears under its name only when it is complete and proven to be `diff_id`. Two
     commands that want the same layer unpack it once; the locks are few, so some that want different ones wait too.
     """
     name = digests.hex_of(diff_id)
@@ -114,23 +114,13 @@ def keep_folder(root: Root, blobs: BlobStore, draft: Draft, packer: Packer, *, p
     it while `ImageStore.adding` is held, and name the layer in an image before letting go.
     """
     if plain:
-        return _keep_plain(blobs, draft, packer)
-    layer = store_archive(blobs, packer)
+        digest, size = blobs.put_stream(packer)
+        layer = Layer(digest, size, LAYER_TAR, digest, 0)
+    else:
+        layer = store_archive(blobs, packer)
     layer.content_size = packer.content_size
     draft.commit(layer.diff_id, Unpacked(packer.members, packer.content_size))
     return layer
-
-
-def _keep_plain(blobs: BlobStore, draft: Draft, packer: Packer) -> Layer:
-    """Files and archive go to the disk together: one wait instead of two."""
-    path, digest = blobs.draft(packer, flush=False)
-    try:
-        size = os.stat(path).st_size
-        draft.commit(digest, Unpacked(packer.members, packer.content_size), lambda: blobs.settle(path, digest))
-    except BaseException:
-        discard(path)
-        raise
-    return Layer(digest, size, LAYER_TAR, digest, packer.content_size)
 
 
 def store_archive(blobs: BlobStore, archive: Iterable[bytes]) -> Layer:
@@ -147,13 +137,8 @@ def store_archive(blobs: BlobStore, archive: Iterable[bytes]) -> Layer:
 
 
 def content_size(root: Root, diff_id: str) -> int:
-    """The content size of an unpacked layer (bytes); -1 where it is not unpacked."""
-    try:
-        with open(f"{root.layers}/{digests.hex_of(diff_id)}/committed", encoding="ascii") as file:
-            words = file.read().split()
-    except FileNotFoundError:
-        return -1
-    return int(words[2]) if len(words) > 2 and words[2].isdigit() else 0
+    """The content size of an unpacked layer (bytes); -1 where it is not unpacked, or no longer to be relied on."""
+    return committed.content_size(f"{root.layers}/{digests.hex_of(diff_id)}")
 
 
 class Draft:
@@ -190,18 +175,18 @@ class Draft:
         finally:
             os.close(self._lock)
 
-    def commit(self, diff_id: str, found: Unpacked, before: Callable[[], object] = bool) -> None:
+    def commit(self, diff_id: str, found: Unpacked) -> None:
         """Let it appear as the layer `diff_id`; one that is there already stays, and this one goes.
 
-        `before` is called when everything that was written so far, here or beside, is on the disk.
+        Its blob is on the disk: its files are forced there only when an earlier boot has unpacked them before.
         """
         final = f"{self._root.layers}/{digests.hex_of(diff_id)}"
-        # Layer files that are not on the disk when the record is are how stores get files of no length.
-        libc.syncfs(self._lock)
-        before()
-        write_atomic(f"{self.path}/committed", f"{diff_id} {found.members} {found.content_size}\n".encode())
-        if not os.path.exists(f"{final}/committed"):
-            remove_tree(final)  # what an older version may have left
+        if again := committed.is_stale(final):
+            # Layer files that are not on the disk when the record is are how stores get files of no length.
+            libc.syncfs(self._lock)
+        committed.write(self.path, diff_id, found.members, found.content_size, flushed=again)
+        if committed.content_size(final) < 0:
+            remove_tree(final)  # of an earlier boot, or what an older version may have left
             try:
                 os.rename(self.path, final)
             except OSError as error:

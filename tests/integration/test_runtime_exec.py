@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from specrun_runtime import terminal
+from specrun_runtime import cgroups, terminal
 from tests.support.oci import PROBE, PYTHON, Bundle, Runtime, status_of, until
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
@@ -305,3 +305,27 @@ def test_nothing_of_ours_survives_the_exec(runtime: Runtime) -> None:
     assert terminal.end() == 0
     assert terminal.shown.split() == [b"0", b"1", b"2", b"3"]
     assert array.array("b", terminal.shown)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_process_is_born_into_its_group_or_moved_there(tmp_path: Path, real: bool) -> None:
+    """The kernel is asked first; what it refuses, here a folder that is no group, is left to `join`."""
+    where = next(hierarchy for hierarchy in cgroups.hierarchies() if hierarchy.unified)
+    where = where if real else cgroups.Hierarchy(str(tmp_path), (), True)
+    group = cgroups.Cgroup(f"specrun-born-{os.getpid()}", [where])
+    os.mkdir(group.folder(where))
+    reader, writer = os.pipe()
+    try:
+        pid = group.fork()
+        if pid == 0:
+            with open("/proc/self/cgroup", encoding="ascii") as file:
+                inside = f"0::/{group.name}\n" in file.readlines()
+            os.write(writer, b"born" if inside and group.born else b"moved" if not (inside or group.born) else b"odd")
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert os.read(reader, 9) == (b"born" if real else b"moved")
+        assert not group.born  # the caller is not
+    finally:
+        os.close(reader)
+        os.close(writer)
+        group.remove()
