@@ -300,6 +300,7 @@ class Registry:
         if not is_session(identity):
             raise ProtocolError("BLOB_UPLOAD_UNKNOWN")
         if asked.method in ("GET", "HEAD"):
+            await self.sessions.rest(name, identity)
             size = self.storage.upload_size(name, identity)
             if size is None:
                 raise ProtocolError("BLOB_UPLOAD_UNKNOWN")

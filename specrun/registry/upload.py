@@ -208,6 +208,7 @@ class Uploads:
                     raise
                 pause = error.after
                 failure = error
+            wait(fruitless, self.client.notify, pause)  # before it is asked how far it is: some is still on its way
             target, at = self._status(target)
             if not target:
                 raise RegistryError(failure.message, status=416, hint=failure.hint)
@@ -215,5 +216,4 @@ class Uploads:
             if fruitless == ATTEMPTS or at > blob.size:
                 raise failure
             tell(at)
-            wait(fruitless, self.client.notify, pause)
         return target

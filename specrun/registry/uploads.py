@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import time
 
 from specrun.files import discard
 from specrun.registry.protocol import ProtocolError, is_digest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from specrun.registry.storage import Storage
 
+SETTLING = 5.0
+"""Seconds that a question how far an upload is may wait for what is on its way."""
 _BATCH = 1 << 20
 """Bytes that are handed to a thread at once."""
 
@@ -144,6 +147,22 @@ class Sessions:
         self.known[identity] = fresh
         self.busy.add(identity)
         return fresh
+
+    async def rest(self, name: str, identity: str) -> None:
+        """Until nobody writes to a session, for SETTLING seconds at most.
+
+        Whoever asks how far it is has lost the line, most often, over which some of it is still coming.
+        """
+        limit = time.monotonic() + SETTLING
+        while time.monotonic() < limit:
+            if identity not in self.busy:
+                try:
+                    os.close(_hold(self.storage.upload_path(name, identity)))
+                    return
+                except ProtocolError as error:
+                    if error.code != "RANGE_INVALID":
+                        return
+            await asyncio.sleep(0.02)
 
     def close(self, upload: Upload) -> None:
         """The request is over."""

@@ -240,26 +240,33 @@ def large(host: Host, name: str, size: int) -> None:
 
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_line_that_breaks_anywhere(host: Host, tmp_path: Path, server: str) -> None:
-    """Both ways go on from where they stood."""
-    size, seed = 20 << 20, random.randrange(1 << 30)
+    """Both ways go on from where they stood: what has once come over the line is not sent again."""
+    seed = random.randrange(1 << 30)
     dice = random.Random(seed)
+
+    def breaks() -> int | None:
+        return dice.choice([None, dice.randrange(4000), dice.randrange(700_000, 3 << 20), dice.randrange(8 << 20)])
+
     with SERVERS[server](tmp_path / "storage") as address:
-        line = Line(address, lambda: dice.choice([None, None, dice.randrange(4000), dice.randrange(2 << 20, 8 << 20)]))
+        line = Line(address, breaks)
         name = f"{line.address}/large:v1"
-        large(host, name, size)
+        large(host, name, 20 << 20)
         for verb in ("push", "pull"):
-            for _ in range(10):  # what can't be done says what is wrong
+            for _ in range(20):  # what can't be done says what is wrong
                 done = host.run(verb, name, timeout=120)
                 if done.returncode == 0:
                     break
                 assert b"Traceback" not in done.stderr and b"cannot be reached" in done.stderr, (seed, done.stderr)
             assert done.returncode == 0, (seed, done.stderr)
             if verb == "push":
-                if server == "our server":  # what is on the wire at each break is lost, and no more
-                    assert line.up <= 3 * size, seed
+                blobs = [path.stat().st_size for path in (tmp_path / "storage").rglob("*") if path.is_file()]
+                size = sum(one for one in blobs if one > 100)  # links are shorter
+                assert size > 20 << 20
+                if server == "our server":  # what others keep of what came before a break is theirs
+                    assert line.up <= 1.05 * size, seed
                 host.ok("rmi", "-f", name)
                 line.down = 0
-        assert line.down <= 1.05 * size + (1 << 20), seed
+        assert line.down <= 1.05 * size, seed
         assert host.ok("image", "verify") == "" and not any((host.root / "pulls").iterdir())
         line.close()
 
