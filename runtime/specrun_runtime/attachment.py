@@ -46,7 +46,7 @@ def release(directory: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)  # whoever makes all rules anew has it alone
         for undo in record["rules"]:
             try:
-                nft.commit(bytes.fromhex(undo))
+                nft.commit(bytes.fromhex(undo), record.get("seen", ""))
             except IsolationError:
                 continue  # somebody has removed our tables, and the elements with them; or it is another state's
         for path in record["leases"]:

@@ -135,3 +135,14 @@ def attributes(data: bytes, at: int) -> dict[int, bytes]:
         found[kind & 0x3FFF] = data[at + 4 : at + length]
         at += length + 3 & ~3
     return found
+
+
+def items(data: bytes) -> Iterator[bytes]:
+    """What a list holds: attributes that all have the same number."""
+    at = 0
+    while at + 4 <= len(data):
+        length, _ = _ATTRIBUTE.unpack_from(data, at)
+        if length < 4:
+            return
+        yield data[at + 4 : at + length]
+        at += length + 3 & ~3

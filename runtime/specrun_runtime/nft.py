@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAMILIES = {"inet": 1, "bridge": 7}
 SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END, _NEWSETELEM, _DELSETELEM = 16, 17, SUBSYSTEM << 8 | 12, SUBSYSTEM << 8 | 14
+_GETGEN, _GENERATION = SUBSYSTEM << 8 | 16, 1
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEMENT = 1, 2, 3, 1
 _ELEMENT_KEY, _ELEMENT_DATA, _DATA_VALUE = 1, 2, 1
 FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin")
@@ -125,14 +126,49 @@ def transaction(removed: Iterable[Element], added: Iterable[Element]) -> bytes:
     return b"".join(batch)
 
 
-def commit(batch: bytes) -> None:
-    """Have the kernel do what `transaction` gave. Raises NftFailed; then nothing of it was done."""
+def commit(batch: bytes, seen: str = "") -> None:
+    """Have the kernel do what `transaction` gave. Raises NftFailed; then nothing of it was done.
+
+    `seen` is the file that says when all of our rules were last seen to be there: they are there afterwards as well,
+    when this was the only change.
+    """
     if not batch:
         return
     try:
         with Netlink(netlink.NETFILTER) as kernel:
+            before = generation(kernel) if seen else 0
             kernel.send_together(batch)
+            if seen and is_seen(seen, before) and generation(kernel) == before + 1:
+                see(seen, before + 1)
     except OSError as error:
         failed = NftFailed(error.errno or 5, "refused")
         failed.reason = os.strerror(error.errno or 5)
         raise failed from error
+
+
+def generation(kernel: Netlink) -> int:
+    """How often any rule of the kernel's network namespace was changed."""
+    (answer,) = kernel.ask(_GETGEN, bytes(4))
+    return int.from_bytes(netlink.attributes(answer, 4)[_GENERATION], "big")
+
+
+def is_seen(file: str, count: int) -> bool:
+    """Whether `file` says that all of our rules were there at this generation of this network namespace."""
+    try:
+        with open(file, "rb") as opened:
+            return opened.read() == _stamp(count)
+    except FileNotFoundError:
+        return False
+
+
+def see(file: str, count: int) -> None:
+    """Say so. Its loss costs nothing but another look."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, _stamp(count))  # always as long: to cut the file first would wait for the disk
+    finally:
+        os.close(descriptor)
+
+
+def _stamp(count: int) -> bytes:
+    return b"%20d %10d\n" % (os.stat("/proc/thread-self/ns/net").st_ino, count)

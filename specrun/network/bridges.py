@@ -16,6 +16,8 @@ from specrun_runtime.netlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from specrun.network.networks import Network, NetworkStore
     from specrun.paths import Root
 
@@ -155,7 +157,7 @@ def remake_rules(store: NetworkStore) -> None:
     """Make both tables anew from the records. The caller holds the lock alone."""
     root = store.root
     networks = [one for one in store.recorded() if one.driver == "bridge"]
-    records = [record for identity, record in ports.records(root) if _is_alive(root, identity)]
+    records = living(root)
     endpoints = [endpoint for record in records for endpoint in record["endpoints"]]
     published = [Publication(**one) for record in records for one in record["published"]]
     try:
@@ -164,6 +166,11 @@ def remake_rules(store: NetworkStore) -> None:
         raise unfit("set the rules of networks", error) from error
     os.makedirs(root.run, mode=0o700, exist_ok=True)
     write_atomic(_fingerprint_path(root), fingerprint(root).encode(), durable=False)
+
+
+def living(root: Root) -> list[dict[str, Any]]:
+    """What holds the containers to their networks, of those that somebody answers for."""
+    return [record for identity, record in ports.records(root) if _is_alive(root, identity)]
 
 
 def _is_alive(root: Root, identity: str) -> bool:

@@ -247,7 +247,7 @@ def _with_known_ports(
 def _apply(root: Root, removed: list[Member], added: list[Member]) -> bool:
     """Change the rules; False when the tables are gone: whoever makes them anew reads the records."""
     try:
-        nft.commit(rules.change(root, removed, added))
+        nft.commit(rules.change(root, removed, added), rules.seen_path(root))
     except nft.NftFailed:
         return False
     return True
@@ -260,6 +260,7 @@ def _new_record(store: NetworkStore, identity: str) -> dict[str, Any]:
         "leases": [],
         "holders": [],
         "rules": [],
+        "seen": rules.seen_path(store.root),
         "endpoints": [],
         "published": [],
         "resolves": False,

@@ -180,6 +180,11 @@ def table(root: Root) -> str:
     return f"specrun_{root.id}"
 
 
+def seen_path(root: Root) -> str:
+    """The file that says when all of both tables was last seen to be there."""
+    return f"{root.run}/rules.seen"
+
+
 def whole(
     root: Root, networks: Iterable[Network], endpoints: Iterable[dict[str, Any]], published: Iterable[Publication]
 ) -> str:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from pyroute2 import IPRoute
@@ -405,6 +406,51 @@ def test_rules_that_somebody_took_are_mended_by_the_next_command(web: Host, dama
     assert after == before
     subprocess.run(["nft", "list", "table", "bridge", table], capture_output=True, check=True)
     assert get(own_address(), port) == "hello"
+
+
+def _elements(table: str) -> dict[tuple[str, str], list[str]]:
+    """(family, set or map) -> its elements, as nft(8) shows them."""
+    found = {}
+    for family in ("inet", "bridge"):
+        command = ["nft", "-j", "list", "table", family, table]
+        document = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        for item in document["nftables"]:
+            if one := item.get("set") or item.get("map"):
+                found[family, one["name"]] = sorted(json.dumps(element) for element in one.get("elem", []))
+    return found
+
+
+def _text(value: Any) -> str:
+    """An element of `nft -j` as nft(8) reads it."""
+    if isinstance(value, list):
+        return f"{_text(value[0])} : {_text(value[1])}"
+    if isinstance(value, dict) and "concat" in value:
+        return " . ".join(_text(part) for part in value["concat"])
+    if isinstance(value, dict) and "prefix" in value:
+        return f"{value['prefix']['addr']}/{value['prefix']['len']}"
+    return str(value) if str(value)[:1].isdigit() or value in ("tcp", "udp") else f'"{value}"'
+
+
+def test_an_element_that_somebody_deleted_is_there_again_after_the_next_command(host: Host) -> None:
+    """Each one of every set and map, but for that of numbers that nft(8) writes otherwise than it reads them."""
+    host.ok("network", "create", "--ipv6", "six")
+    host.ok("network", "create", "--internal", "inner")
+    busy = ("busybox", "sleep", "300")
+    host.ok("run", "-d", "-p", "80", "-p", "127.0.0.1::81/udp", *busy)
+    host.ok("run", "-d", "--network", "six", "-p", "80", *busy)
+    host.ok("run", "-d", "--network", "inner", *busy)
+    table = f"specrun_{(host.root / 'id').read_text()}"
+    before = _elements(table)
+    deleted = 0
+    for (family, name), elements in before.items():
+        for element in elements[:1] if name != "targets6" else []:
+            text = f"delete element {family} {table} {name} {{ {_text(json.loads(element))} }}"
+            subprocess.run(["nft", text], check=True)
+            assert _elements(table) != before
+            host.ok("ps")
+            assert _elements(table) == before, text
+            deleted += 1
+    assert deleted >= 12
 
 
 def test_a_network_is_removed_with_all_that_it_was(host: Host) -> None:
