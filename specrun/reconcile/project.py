@@ -189,7 +189,20 @@ def locked(root: Root, name: str) -> Iterator[None]:
     with exclusive(root, name):
         _sweep(root, name)
         Engine(root).mend()
+        _mend_builds(root)
         yield
+
+
+def _mend_builds(root: Root) -> None:
+    """Remove what builds that were killed have left: what they made may be there, and then no other build follows."""
+    try:
+        left = os.listdir(f"{root.path}/build/work")
+    except FileNotFoundError:
+        return
+    if left:
+        from specrun.build.running import mend
+
+        mend(root)
 
 
 def _sweep(root: Root, name: str) -> None:

@@ -20,6 +20,7 @@ class Trial:
 
     def __init__(self, there: Stage, spec: Path) -> None:
         self.there = there
+        self.spec = spec
         self.arguments = there.begin(spec)
         with open(spec, "rb") as file:
             documents = list(yaml.safe_load_all(file))
@@ -27,6 +28,7 @@ class Trial:
         self.apply = self._moments("apply", "--parallel", "1")
         there.still()
         self.delete = self._moments("delete")
+        there.begin(spec)
         self.left = there.present()
 
     def _moments(self, *words: str) -> list[str]:
@@ -48,6 +50,7 @@ class Trial:
         second = there.run("delete", *arguments, kill_at=delete) if delete else None
         where += second.moments[-1:] if second else []
         there.ok("delete", *arguments)
+        there.begin(self.spec)
         there.await_present(self.left, where)
         return bool(first and first.killed)
 

@@ -29,10 +29,26 @@ from tests.support.namespace import Namespace
 
 # Loaded now, so that no fork has to.
 from specrun.build import executor  # isort: skip
-from specrun.cli.commands import delete, inspect, kill, plan, ps, rmi, tag  # isort: skip
+from specrun.cli.commands import delete, inspect, kill, plan, ps, rmi, tag, volume  # isort: skip
 from specrun.network import observation  # isort: skip
 
-LOADED = (apply, delete, executor, inspect, kill, loader, observation, plan, ps, rmi, rolling, session, tag, workers)
+LOADED = (
+    apply,
+    delete,
+    executor,
+    inspect,
+    kill,
+    loader,
+    observation,
+    plan,
+    ps,
+    rmi,
+    rolling,
+    session,
+    tag,
+    volume,
+    workers,
+)
 SPECS = sorted((Path(__file__).parents[2] / "specs" / "workshop").glob("*.yaml"))
 ONLINE = "24"
 """The section whose build reaches for the distribution's packages."""
@@ -154,6 +170,7 @@ class Stage:
     def begin(self, spec: Path) -> list[str]:
         """Have the base images that a section needs, and not those that it makes; gives the arguments of its specs."""
         text = spec.read_text()
+        self.run("volume", "rm", "notes")  # volumes survive their project
         for name in BASES:
             if f"tags: [{name}" in text:
                 self.run("rmi", name)
