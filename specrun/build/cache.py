@@ -90,8 +90,11 @@ class Cache:
 
     def export(self, place: Place, keys: list[str]) -> None:
         """Let the records and layers of these steps be where `--cache-from` can name them. Raises SpecrunError."""
-        found = {key: record for key in keys if (record := self.find(key)) is not None}
-        place.open(self.store).export(found)
+        place.open(self.store).export(self.records(keys))
+
+    def records(self, keys: list[str]) -> dict[str, Record]:
+        """Those of these steps that are here."""
+        return {key: record for key in keys if (record := self.find(key)) is not None}
 
     def _take(self, cache: Exchange, key: str, record: Record) -> bool:
         """Bring a record's layer into the store, proven to be what it says; whether it could be had."""

@@ -1,7 +1,8 @@
-"""Caches that go from one store to another: a folder, or an artifact that a registry keeps like an image.
+"""Caches that go from one store to another: a folder, an artifact that a registry keeps like an image, or an image.
 
-In both the records of steps stand beside the layers that they name. What comes from there is taken by a step's key
-only, and each layer is proven to be what its digests say; an ordinary image is no cache, whatever its history claims.
+In all of them the records of steps stand beside the layers that they name; in an image, in its configuration, if it was
+built so (`type=inline`). What comes from there is taken by a step's key only, and each layer is proven to be what its
+digests say; whatever an image's history claims is no record, and no image is looked into that nobody has named.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 
 CONFIG = "application/vnd.specrun.buildcache.v1+json"
 """The media type of an artifact's configuration, which holds the records."""
+INLINE = "specrun.buildcache.v1"
+"""The key of an image's configuration that holds the records of its steps."""
 VERSION = 1
-_KEYS = {"local": ("dest", "src", "mode"), "registry": ("ref", "mode", "ignore-error")}
+_BUILDKIT, _BUILDKIT_INLINE = "application/vnd.buildkit.cacheconfig.v0", "moby.buildkit.cache.v0"
+"""How BuildKit's caches are known."""
+_KEYS = {"local": ("dest", "src", "mode"), "registry": ("ref", "mode", "ignore-error"), "inline": ()}
 _PARALLEL = 3
 _LONGEST_TIME = 40
 """Letters of a time as RFC 3339 has it, and some more."""
@@ -73,23 +78,27 @@ def _is_sound(layer: Layer) -> bool:
 class Place:
     """Where a cache is, as `--cache-from` and `--cache-to` name it."""
 
-    __slots__ = ("all_stages", "folder", "lenient", "reference")
+    __slots__ = ("all_stages", "folder", "inline", "lenient", "reference")
 
     def __init__(self, text: str, resolve: Callable[[str], str] = str) -> None:
         """`resolve` makes a path absolute. Raises UsageError and InvalidReference."""
         fields = _fields(text, resolve)
         self.folder = resolve(fields["path"]) if fields["type"] == "local" else ""
         self.reference = Reference.parse(fields["ref"]) if fields["type"] == "registry" else None
-        self.all_stages = fields.get("mode", "max") == "max"
+        self.inline = fields["type"] == "inline"
+        """In the image itself."""
+        self.all_stages = not self.inline and fields.get("mode", "max") == "max"
         """Whether the steps of all stages are exported; else of those only that the image consists of."""
         self.lenient = fields.get("ignore-error", "false") == "true"
         """Whether a build succeeds although its cache could not be exported."""
 
     def __str__(self) -> str:
-        return self.reference.familiar if self.reference else self.folder
+        return self.reference.familiar if self.reference else self.folder or "type=inline"
 
     def open(self, store: LayerStore) -> Exchange:
-        """The cache there."""
+        """The cache there. Raises UsageError for one that can only be written."""
+        if self.inline:
+            raise UsageError("type=inline is for --cache-to", hint="--cache-from IMAGE names an image that has it")
         return RegistryCache(store, self.reference) if self.reference else FolderCache(store, self.folder)
 
 
@@ -101,13 +110,14 @@ def _fields(text: str, resolve: Callable[[str], str]) -> dict[str, str]:
     fields = dict(field.partition("=")[::2] for field in text.split(","))
     kind = fields["type"]
     if kind not in _KEYS:
-        raise UsageError(f"a cache of type {kind} is not supported", hint="type=local or type=registry")
+        raise UsageError(f"a cache of type {kind} is not supported", hint="type=local, type=registry or type=inline")
     for key in fields:
         if key != "type" and key not in _KEYS[kind]:
-            raise UsageError(f"the key {key} of a cache is not supported: {text}", hint=", ".join(_KEYS[kind]))
+            known_keys = ", ".join(_KEYS[kind]) or f"type={kind} has no keys"
+            raise UsageError(f"the key {key} of a cache is not supported: {text}", hint=known_keys)
     if kind == "local":
         fields["path"] = fields.get("dest") or fields.get("src", "")
-    if not fields.get("path" if kind == "local" else "ref"):
+    if kind != "inline" and not fields.get("path" if kind == "local" else "ref"):
         raise UsageError(f"where is the cache of {text!r}?", hint=f"type={kind},{_KEYS[kind][0]}=...")
     for key, known in (("mode", ("min", "max")), ("ignore-error", ("true", "false"))):
         if fields.get(key, known[0]) not in known:
@@ -171,8 +181,16 @@ class FolderCache(Exchange):
             write_atomic(f"{self.folder}/steps/{key}.json", jsontext.dumps(record.document()).encode(), mode=0o644)
 
 
+def records_of(steps: Steps) -> dict[str, Any]:
+    """As a configuration holds them."""
+    return {"version": VERSION, "steps": {key: record.document() for key, record in steps.items()}}
+
+
 class RegistryCache(Exchange):
-    """An OCI manifest whose configuration holds the records; its layers are those of the steps."""
+    """An OCI manifest whose configuration holds the records; its layers are those of the steps. Or an image with them.
+
+    An image of that name in the store that has records is taken for the one in the registry.
+    """
 
     def __init__(self, store: LayerStore, reference: Reference) -> None:
         super().__init__(store)
@@ -190,25 +208,52 @@ class RegistryCache(Exchange):
         return Record.parse(self._steps[key]) if key in self._steps else None
 
     def _load(self) -> dict[str, Any]:
+        from specrun.registry.protocol import InvalidDocument
+        from specrun.store.images import ImageStore
+
+        name = self.reference.familiar
+        try:
+            document = ImageStore(self.store.root).resolve(self.reference.canonical).config
+        except SpecrunError:
+            document = {}
+        if INLINE not in document:
+            document = self._configuration()
+        if _BUILDKIT_INLINE in document and INLINE not in document:
+            raise InvalidDocument(f"the cache in {name} is BuildKit's own ({_BUILDKIT_INLINE}), which is not read")
+        records = document.get(INLINE) if "rootfs" in document else document
+        if not isinstance(records, dict):
+            raise InvalidDocument(
+                f"{name} is no cache that specrun has written, nor an image with one in it (--cache-to type=inline)"
+            )
+        steps = records.get("steps")
+        if records.get("version") != VERSION or not isinstance(steps, dict):
+            raise InvalidDocument(f"{name} is of another version of specrun")
+        return steps
+
+    def _configuration(self) -> dict[str, Any]:
+        """Of the artifact, or the image, in the registry."""
         from specrun.registry.protocol import MAX_CONFIG, InvalidDocument, parse_json
-        from specrun.registry.pull import find_manifest, sources
+        from specrun.registry.pull import choose, find_manifest, sources
 
         reference = self.reference.pinned
-        _, manifest = find_manifest(sources(reference), reference, reference.digest or reference.tag)
-        if manifest.is_index or manifest.config is None or manifest.config.media_type != CONFIG:
-            raise InvalidDocument(f"{reference.familiar} is no cache that specrun has written")
+        places, name = sources(reference), reference.familiar
+        _, manifest = find_manifest(places, reference, reference.digest or reference.tag)
+        if _BUILDKIT in [child.media_type for child in (manifest.config, *manifest.children) if child]:
+            raise InvalidDocument(f"{name} is a cache in BuildKit's own format ({_BUILDKIT}), which is not read")
+        if manifest.is_index:
+            chosen = choose(manifest)
+            _, manifest = find_manifest(places, reference, chosen.digest, chosen)
+        if manifest.config is None:
+            raise InvalidDocument(f"{name} is no cache that specrun has written")
         if manifest.config.size > MAX_CONFIG:
-            raise InvalidDocument(f"the records of {reference.familiar} are larger than {MAX_CONFIG} bytes")
+            raise InvalidDocument(f"the records of {name} are larger than {MAX_CONFIG} bytes")
         digest = manifest.config.digest
         there = self.store.blobs.has(digest)
         self._download(digest, manifest.config.size)
         document = parse_json(self.store.blobs.read(digest, MAX_CONFIG))
         if not there:
             os.unlink(self.store.blobs.path(digest))  # no image names it
-        steps = document.get("steps")
-        if document.get("version") != VERSION or not isinstance(steps, dict):
-            raise InvalidDocument(f"{reference.familiar} is of another version of specrun")
-        return steps
+        return document
 
     def fetch(self, layer: Layer) -> bool:
         """Download the blob."""
@@ -250,8 +295,7 @@ class RegistryCache(Exchange):
         layers = {record.layer.digest: record.layer for record in steps.values() if record.layer}
         with ThreadPoolExecutor(_PARALLEL) as pool:
             sent = list(pool.map(lambda one: send(one.media_type, one.digest, one.size), layers.values()))
-        records = {"version": VERSION, "steps": {key: record.document() for key, record in steps.items()}}
-        digest, size = blobs.put(jsontext.dumps(records, sort_keys=True).encode())
+        digest, size = blobs.put(jsontext.dumps(records_of(steps), sort_keys=True).encode())
         try:
             config = send(CONFIG, digest, size)
         finally:

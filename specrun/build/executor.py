@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from specrun.build.cache import Cache, Explainer
 from specrun.build.errors import BuildFailed, DockerfileError
 from specrun.build.evaluation import Platform, Scope
+from specrun.build.exchange import records_of
 from specrun.build.instructions import Run, read
 from specrun.build.layering import LayerStore, StageState
 from specrun.build.parser import parse
@@ -161,10 +162,13 @@ class Build:
             self._make(plans)
             state = self.states[self.target.number]
             self._label(state)
+            if any(place.inline for place in self.request.cache_to):
+                state.records = records_of(self.cache.records(self._keys(all_stages=False)))
             image = self._known(state.id, references) or self.images.add(state.layers, state.document(), references)
             self.explainer.save()
             for place in self.request.cache_to:
-                self._export(place)
+                if not place.inline:
+                    self._export(place)
         from specrun.build.evaluation import PROXIES
 
         unused = sorted(set(self.request.arguments) - self.scope.declared - PROXIES - {"SOURCE_DATE_EPOCH", _CHECK})
@@ -172,14 +176,18 @@ class Build:
 
     def _export(self, place: Place) -> None:
         """Let a cache be written. Raises SpecrunError; the image is there then."""
-        stages = self.graph.order(self.target) if place.all_stages else self.graph.line(self.target)
         try:
-            self.cache.export(place, [key for stage in stages for key in self.keys[stage.number]])
+            self.cache.export(place, self._keys(all_stages=place.all_stages))
         except SpecrunError as error:
             message = f"the image is built, but its cache could not be exported to {place}: {error.message}"
             if not place.lenient:
                 raise SpecrunError(message, hint=error.hint or "ignore-error=true lets the build succeed") from error
             self.progress.note(f"[Warning] {message}")
+
+    def _keys(self, *, all_stages: bool) -> list[str]:
+        """Those of the steps of all stages, or of the steps that the image consists of."""
+        stages = self.graph.order(self.target) if all_stages else self.graph.line(self.target)
+        return [key for stage in stages for key in self.keys[stage.number]]
 
     def _make(self, plans: list[Plan]) -> None:
         if self.progress.interval is None and (len(plans) == 1 or self.shell_on_error):

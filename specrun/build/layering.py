@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from specrun.build.exchange import INLINE
 from specrun.oci import digest as digests
 from specrun.store.blobs import BlobStore
 from specrun.store.layers import Draft, Layer, content_size, keep_folder
@@ -78,6 +79,8 @@ class StageState:
         self.platform = (architecture, system, variant)
         self.chain = "scratch"
         """The key of the last step that made a layer, from which the next step's key is made."""
+        self.records: dict[str, Any] = {}
+        """Those of its steps, if the image is to be a cache too."""
 
     def copy(self) -> StageState:
         """What a stage that is based on this one begins with."""
@@ -117,6 +120,7 @@ class StageState:
             "os": system,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in self.layers]},
             **({"variant": variant} if variant else {}),
+            **({INLINE: self.records} if self.records else {}),
         }
 
     @property

@@ -25,13 +25,15 @@ from contextlib import contextmanager
 
 from specrun.errors import SpecrunError
 from specrun.files import discard, locked, sync_directory, write_atomic
-from specrun.registry.protocol import InvalidDocument, Manifest, ProtocolError, is_repository
+from specrun.registry.protocol import INDEXES, MANIFESTS, InvalidDocument, Manifest, ProtocolError, is_repository
 from specrun.registry.quota import Quota
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from specrun.registry.protocol import Descriptor
 
 _CHUNK = 1 << 20
 
@@ -233,9 +235,15 @@ class Storage:
             self._folder(os.path.dirname(path))
             _write(path, digest.encode())
 
+    def has_child(self, name: str, part: Descriptor) -> bool:
+        """Whether what an index names is there: a manifest, or a blob, as BuildKit's caches are indexes of blobs."""
+        if part.media_type in (*MANIFESTS, *INDEXES) or self.resolve(name, part.digest) is not None:
+            return self.resolve(name, part.digest) is not None
+        return self.has_blob(name, part.digest)
+
     def _check_parts(self, name: str, manifest: Manifest) -> None:
         for part in manifest.children:
-            if self.resolve(name, part.digest) is None:
+            if not self.has_child(name, part):
                 raise ProtocolError("MANIFEST_BLOB_UNKNOWN", detail={"digest": part.digest})
         for part in [*([manifest.config] if manifest.config else []), *manifest.layers]:
             if part.foreign:

@@ -94,7 +94,7 @@ def _sweep_links(
         manifest = _manifest(storage, name, digest)
         if manifest is None:
             return removed
-        needed.update(part.digest for part in manifest.layers)
+        needed.update(part.digest for part in [*manifest.layers, *manifest.children])
         if manifest.config:
             needed.add(manifest.config.digest)
     for digest in storage.digests(name, "blobs"):
@@ -167,7 +167,7 @@ def _examine_manifest(storage: Storage, name: str, digest: str) -> Iterator[str]
         if not part.foreign and not storage.has_blob(name, part.digest):
             yield f"{name}: manifest {digest} needs blob {part.digest}, which is missing"
     for child in manifest.children:
-        if storage.resolve(name, child.digest) is None:
+        if not storage.has_child(name, child):
             yield f"{name}: index {digest} needs manifest {child.digest}, which is missing"
 
 

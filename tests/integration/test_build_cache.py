@@ -14,6 +14,7 @@ from specrun.build.exchange import Place
 from specrun.errors import UsageError
 from tests.integration.test_registry import serving
 from tests.support.host import Host, own_host
+from tests.support.pusher import ask, digest_of, put_blob
 
 TEXT = (
     "FROM busybox AS tools\nRUN head -c 8 /dev/urandom | md5sum > /tool\n"
@@ -64,6 +65,59 @@ def test_an_empty_store_builds_all_from_a_registry(host: Host, other: Host, cont
         assert manifest["config"]["mediaType"] == "application/vnd.specrun.buildcache.v1+json"
         assert len(manifest["layers"]) == len({layer["digest"] for layer in manifest["layers"]}) >= 5
         assert other.run("image", "verify").returncode == 0 and other.run("pull", name).returncode == 1
+
+
+def test_an_image_that_is_a_cache_too(host: Host, other: Host, context: Path) -> None:
+    """`type=inline`: the records of the image's steps go where it goes, and are found where it is named."""
+    with serving(host) as address:
+        name = f"{address}/app:v1"
+        build(host, context, "--cache-to", "type=inline", "-t", name)
+        again = host.ok("inspect", "-f", "{{.Id}}", "image")
+        build(host, context, "--cache-to", "type=inline")
+        assert host.ok("inspect", "-f", "{{.Id}}", "image") == again
+        host.ok("push", name)
+        output = build(other, context, "--cache-from", name)
+        assert output.count("Using cache") == 3 and "[Warning]" not in output  # not the stage that is copied from
+        assert other.ok("run", "--rm", "--network=none", "image", "cat", "/base") == host.ok(
+            "run", "--rm", "--network=none", "image", "cat", "/base"
+        )
+        # An image that is based on it does not pass for it.
+        (context / "Dockerfile").write_text(f"FROM {name}\nRUN touch /more\n")
+        host.ok("build", "--network=none", "-t", f"{address}/app:v2", str(context))
+        output = build(other, context, "--no-cache", text="FROM busybox\nRUN true\n")
+        host.ok("push", f"{address}/app:v2")
+        output = build(other, context, "--cache-from", f"{address}/app:v2", text="FROM busybox\nRUN touch /z\n")
+        assert "nor an image with one in it (--cache-to type=inline)" in output
+    done = host.run("build", "--cache-from", "type=inline", str(context))
+    assert done.returncode == 125 and b"type=inline is for --cache-to" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["index", "manifest", "image"])
+def test_buildkits_caches_are_refused_by_name(host: Host, context: Path, form: str) -> None:
+    kind, text = "application/vnd.oci.image", "FROM busybox\nRUN touch /z\n"
+    with serving(host) as address:
+        port = int(address.rpartition(":")[2])
+        buildkit = "application/vnd.buildkit.cacheconfig.v0"
+        body = json.dumps({"layers": [], "records": []} if form != "image" else {
+            "architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": []},
+            "moby.buildkit.cache.v0": "eyJsYXllcnMiOltdfQ==",
+        }).encode()  # fmt: skip
+        assert put_blob(port, "app", body)[0] == 201
+        media_type = f"{kind}.config.v1+json" if form == "image" else buildkit
+        config = {"mediaType": media_type, "digest": digest_of(body), "size": len(body)}
+        top = {"schemaVersion": 2, "mediaType": f"{kind}.{'index' if form == 'index' else 'manifest'}.v1+json"}
+        manifest = {**top, **({"manifests": [config]} if form == "index" else {"config": config, "layers": []})}
+        headers = {"Content-Type": top["mediaType"]}
+        done = ask(port, "PUT", "/v2/app/manifests/cache", json.dumps(manifest).encode(), headers)
+        assert done[0] == 201, done
+        output = build(host, context, "--cache-from", f"{address}/app:cache", text=text)
+        assert "is not used: " in output and "BuildKit's own" in output
+        assert ("moby.buildkit.cache.v0" if form == "image" else buildkit) in output
+        # Our server has it for BuildKit: an index may name blobs, which no collection of garbage takes away then.
+        storage = str(host.folder / "storage")
+        assert " 0 blobs" in host.ok("registry", "gc", "--storage", storage, "--grace", "0", "--untagged")
+        assert ask(port, "GET", f"/v2/app/blobs/{digest_of(body)}") == (200, body)
+        assert host.ok("registry", "fsck", "--storage", storage).endswith(" 0 problems\n")
 
 
 def test_only_what_the_image_consists_of(host: Host, other: Host, context: Path, tmp_path: Path) -> None:
@@ -130,7 +184,8 @@ def test_names_of_places(tmp_path: Path) -> None:
     assert reference and reference.canonical == "docker.io/user/app:cache"
     for text, words in {
         "type=s3,bucket=x": "type s3", "type=local": "where is", "type=registry,ref=a,mode=some": "mode=some",
-        "type=registry,ref=a,compression=zstd": "compression", "type=inline": "type inline",
+        "type=registry,ref=a,compression=zstd": "compression", "type=inline,mode=max": "the key mode",
+        "type=gha": "type gha",
     }.items():  # fmt: skip
         with pytest.raises(UsageError, match=words):
             Place(text)

@@ -33,7 +33,9 @@ COMMAND = Command(
             "--cache-from", "list", "Caches to take steps from (FOLDER, IMAGE, type=local,src=, type=registry,ref=)"
         ),
         Option(
-            "--cache-to", "list", "Where to export the cache to (FOLDER, IMAGE, type=local,dest=, type=registry,ref=)"
+            "--cache-to",
+            "list",
+            "Where to export the cache to (FOLDER, IMAGE, type=local,dest=, type=registry,ref=; type=inline)",
         ),
         Option("--check", "flag", "Only check the Dockerfile"),
         Option("--explain", "flag", "Say for each step why it was found in the cache or not"),

@@ -33,7 +33,10 @@ class BuildSpec(Model):
     network: Literal["default", "none", "host"] | None = Field(default=None, description="The network of RUN steps.")
     noCache: bool = Field(default=False, description="Use no cached step.")
     cacheFrom: list[str] = Field(
-        default_factory=list, description="Folders or references that cached steps are taken from."
+        default_factory=list,
+        description="Folders, or references of caches and images, that cached steps are taken from.",
     )
-    cacheTo: list[str] = Field(default_factory=list, description="Folders or references that cached steps are put to.")
+    cacheTo: list[str] = Field(
+        default_factory=list, description="Folders or references that cached steps are put to, or type=inline."
+    )
     pull: bool = Field(default=False, description="Look for newer base images.")
