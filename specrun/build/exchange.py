@@ -268,7 +268,8 @@ class RegistryCache(Exchange):
 
     def _download(self, digest: str, size: int) -> None:
         from specrun.registry.download import Blob, Download
-        from specrun.registry.pull import quiet, sources
+        from specrun.registry.protocol import quiet
+        from specrun.registry.pull import sources
 
         name = self.reference.familiar
         Download(self.store.root, self.store.blobs, sources(self.reference), Blob(digest, size), name, quiet).run()

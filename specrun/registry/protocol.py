@@ -298,3 +298,7 @@ def _texts(found: object) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise InvalidDocument("annotations is not a map of texts")
     return found
+
+
+def quiet(layer: str, what: str, done: int, total: int) -> None:
+    """News of a push or a pull for nobody: which layer, Docker's word for what is done to it, and bytes."""

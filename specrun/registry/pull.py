@@ -27,6 +27,7 @@ from specrun.registry.protocol import (
     InvalidDocument,
     Manifest,
     parse_json,
+    quiet,
 )
 from specrun.store.images import CONFIG_DIGEST, MAX_LAYERS, UNPACKED_SIZE, ImageNotFound, ImageStore, architecture
 from specrun.store.layers import DiskFull, content_size, unpack_stream
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
 
 ACCEPTED = ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST))
 PARALLEL = 3
-
-
-def quiet(layer: str, what: str, done: int, total: int) -> None:
-    """News for nobody."""
 
 
 class Pulled:

@@ -8,8 +8,7 @@ from specrun.errors import Damaged, SpecrunError
 from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
 from specrun.registry.listing import announce
-from specrun.registry.protocol import MAX_MANIFEST, Descriptor, Manifest
-from specrun.registry.pull import quiet
+from specrun.registry.protocol import MAX_MANIFEST, Descriptor, Manifest, quiet
 from specrun.registry.upload import Uploads
 from specrun.store.images import ImageStore
 
@@ -48,6 +47,7 @@ def push(
             running = [
                 pool.submit(sender.send, layer, _short(names[layer.digest])) for layer in reversed(layers.values())
             ]
+            running.append(pool.submit(sender.send, manifest.config, ""))
             try:
                 for one in running:
                     one.result()
@@ -56,7 +56,6 @@ def push(
                     one.cancel()
                 sender.stopped = True
                 raise
-        sender.send(manifest.config, "")
         _put_manifest(client, reference.path, reference.tag or found.manifest_digest, manifest, found, scope)
     return found.manifest_digest, len(raw)
 

@@ -1,7 +1,7 @@
 """One blob on its way to a registry: small ones at once, large ones in chunks, gone on with where the registry stands.
 
 Where an upload of a large blob is going on is kept in the state folder, so that a push that was killed costs no more
-than what was on the wire.
+than what was on the wire. One that is cut by a loss of power may begin anew.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Uploads:
         fruitless = 0
         while at < blob.size:
             if record:
-                write_atomic(record, target.encode("ascii", "ignore"))
+                write_atomic(record, target.encode("ascii", "ignore"), durable=False)
             before, end = at, min(blob.size, at + max(CHUNK, self._least))
             headers = {**_TYPE, "Content-Length": str(end - at), "Content-Range": f"{at}-{end - 1}"}
             try:
