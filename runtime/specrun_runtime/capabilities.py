@@ -16,15 +16,6 @@ NAMES = (
 
 NUMBERS = {f"CAP_{name}": number for number, name in enumerate(NAMES)}
 
-DEFAULT = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT "
-        "KILL AUDIT_WRITE"
-    ).split()
-)
-"""What Docker leaves a container with."""
-
 
 def mask(names: list[str], field: str) -> int:
     """The bit mask of `names`; raises SpecError naming `field` for a name that is no capability."""

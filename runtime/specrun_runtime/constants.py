@@ -171,3 +171,13 @@ def names(kind: type, value: int) -> str:
     if value in known:
         return known[value]
     return "|".join(name for number, name in known.items() if value & number) or hex(value)
+
+
+DEFAULT_CAPABILITIES = tuple(
+    f"CAP_{name}"
+    for name in (
+        "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT "
+        "KILL AUDIT_WRITE"
+    ).split()
+)
+"""What Docker leaves a container with."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specrun_runtime import capabilities
+from specrun_runtime.constants import DEFAULT_CAPABILITIES
 from specrun_runtime.spec import VERSION
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ _READ_ONLY = "bus fs irq sys sysrq-trigger"
 
 def configuration() -> dict[str, Any]:
     """A shell on a terminal, in namespaces of its own, with a folder `rootfs` beside the file as its root."""
-    sets = dict.fromkeys(("bounding", "effective", "permitted"), list(capabilities.DEFAULT))
+    sets = dict.fromkeys(("bounding", "effective", "permitted"), list(DEFAULT_CAPABILITIES))
     return {
         "ociVersion": VERSION,
         "process": {

@@ -70,5 +70,25 @@ def dumps(value: Any, *, sort_keys: bool = False, compact: bool = False) -> str:
     return "".join(encoder(value, 0))
 
 
+def pretty(value: Any, indent: str = "") -> str:
+    """`value` as JSON on as many lines as it has parts, indented by four spaces, its characters as they are.
+
+    The keys of objects must be texts. Raises TypeError and ValueError as `dumps`.
+    """
+    inner = indent + "    "
+    if isinstance(value, str) and _c is not None:
+        return str(_c.encode_basestring(value))
+    if isinstance(value, dict) and value:
+        parts = [f"{inner}{pretty(key)}: {pretty(part, inner)}" for key, part in value.items()]
+        return "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+    if isinstance(value, (list, tuple)) and value:
+        return "[\n" + ",\n".join(inner + pretty(part, inner) for part in value) + f"\n{indent}]"
+    if _c is None:
+        import json
+
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return dumps(value)
+
+
 def _refuse(value: object) -> None:
     raise TypeError(f"JSON has no form of {type(value).__name__}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from specrun_runtime import capabilities
+from specrun_runtime.constants import DEFAULT_CAPABILITIES
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-CAPABILITIES = list(capabilities.DEFAULT)
+CAPABILITIES = list(DEFAULT_CAPABILITIES)
 
 MORE_MASKED_PATHS = ["/proc/interrupts", "/sys/devices/virtual/powercap"]
 """What newer Dockers mask beside what 20.10 does."""

@@ -7,7 +7,6 @@ import os
 from specrun.errors import Damaged
 from specrun.files import discard, sync_directory
 from specrun.oci import digest as digests
-from specrun_runtime import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ class BlobStore:
                     file.write(part)
                     size += len(part)
                     if size - begun >= _AHEAD:  # the disk works while we hash what comes next
+                        from specrun_runtime import libc
+
                         file.flush()
                         libc.begin_writing(file.fileno(), begun, size - begun)
                         begun = size

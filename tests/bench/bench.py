@@ -165,7 +165,13 @@ def main() -> int:
 def _table(rows: list[list[object]], headers: list[str], digits: int = 0) -> str:
     from tabulate import tabulate
 
-    return str(tabulate(rows, headers, tablefmt="plain", floatfmt=(".0f", *[f".{digits}f"] * 3, ".2f")))
+    # A column that has a dash somewhere is a column of texts, which `floatfmt` leaves as they are.
+    formats = ("", f".{digits}f", f".{digits}f", f".{digits}f", ".2f")
+    texts = [
+        [format(cell, how) if isinstance(cell, float) else cell for cell, how in zip(row, formats, strict=True)]
+        for row in rows
+    ]
+    return str(tabulate(texts, headers, tablefmt="plain", colalign=("left", *["right"] * 4), disable_numparse=True))
 
 
 def _monitor_memory(environment: dict[str, str]) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from specrun_runtime import capabilities, libc, seccomp
-from specrun_runtime.constants import Clone, Prctl
+from specrun_runtime import libc, seccomp
+from specrun_runtime.constants import DEFAULT_CAPABILITIES, Clone, Prctl
 from specrun_runtime.errors import IsolationError
 
 pytestmark = [
@@ -74,7 +74,7 @@ def answers() -> dict[str, int]:
 
 def test_what_the_default_filter_refuses() -> None:
     host = os.uname()
-    rules = seccomp.resolve(seccomp.default_profile(), frozenset(capabilities.DEFAULT), host.machine, host.release)
+    rules = seccomp.resolve(seccomp.default_profile(), frozenset(DEFAULT_CAPABILITIES), host.machine, host.release)
     program, flags = seccomp.compile(rules), seccomp.flags_of(rules)
 
     def filtered() -> dict[str, object]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from specrun.cli import output
 from specrun.cli.commands.run import COMMAND as RUN
@@ -69,3 +73,16 @@ def test_durations_are_docker_s(seconds: float, text: str) -> None:
 )
 def test_sizes_are_docker_s(count: int, text: str) -> None:
     assert output.size(count) == text
+
+
+@given(st.datetimes(min_value=datetime.datetime(1, 1, 1), timezones=st.just(datetime.UTC)))
+def test_a_time_of_a_configuration_is_what_the_calendar_says(moment: datetime.datetime) -> None:
+    text = f"{moment.year:04}-{moment:%m-%dT%H:%M:%S}"
+    assert output.parse_time(f"{text}.123456789Z") == moment.replace(microsecond=0).timestamp()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10m", "2026", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", "today's morning!!!"]
+)
+def test_what_is_no_time_is_none(text: str) -> None:
+    assert output.parse_time(text) == 0.0

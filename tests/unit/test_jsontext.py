@@ -24,6 +24,11 @@ def test_texts_are_those_of_json(value: object) -> None:
     assert jsontext.loads(json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")) == value
 
 
+@given(VALUES)
+def test_texts_of_many_lines_are_those_of_json(value: object) -> None:
+    assert jsontext.pretty(value) == json.dumps(value, indent=4, ensure_ascii=False)
+
+
 def test_keys_are_sorted_on_demand() -> None:
     assert jsontext.dumps({"b": 1, "a": 2}, sort_keys=True) == '{"a": 2, "b": 1}'
 
@@ -38,3 +43,5 @@ def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
 def test_what_json_has_no_form_of_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         jsontext.dumps(value)
+    with pytest.raises((TypeError, ValueError)):
+        jsontext.pretty([value])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from specrun_runtime import capabilities, seccomp
+from specrun_runtime.constants import DEFAULT_CAPABILITIES as DOCKERS
 from specrun_runtime.constants import SeccompFlag
 from specrun_runtime.errors import SpecError, Unsupported
 from specrun_runtime.libseccomp import Library
@@ -22,7 +23,7 @@ from tests.support.corpora import shared
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are x86-64's")
 
 KERNEL = "6.1.0-13-amd64"
-DEFAULT_CAPABILITIES = frozenset(capabilities.DEFAULT)
+DEFAULT_CAPABILITIES = frozenset(DOCKERS)
 
 STRICTER = ("io_uring_setup", "io_uring_enter", "io_uring_register")
 """Calls that Docker 20.10 allows and that we refuse, by choice."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 from specrun.cli import output
 from specrun.cli.options import Command, Option
 from specrun.engine import defaults, networking
 from specrun.errors import NotFound, SpecrunError, UsageError
+from specrun_runtime import jsontext
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,9 +79,11 @@ def print_documents(names: list[str], find: Callable[[str], dict[str, Any]], for
     if template:
         context.out("".join(template.render(document) + "\n" for document in found) or "\n")
     elif format:
+        import json
+
         context.out("".join(json.dumps(document, ensure_ascii=False) + "\n" for document in found))
     else:
-        context.out(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+        context.out(jsontext.pretty(found) + "\n")
     for message in missing:
         context.err(f"Error: {message}\n")
     return 1 if missing else 0

@@ -223,9 +223,9 @@ def _inspect(arguments: list[str], context: Context) -> int:
         template = Template(options.format)
         context.out("".join(template.render(document) + "\n" for document in found))
     else:
-        import json
+        from specrun_runtime import jsontext
 
-        context.out(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+        context.out(jsontext.pretty(found) + "\n")
     for message in missing:
         context.err(f"Error: {message}\n")
     return 1 if missing else 0
