@@ -382,7 +382,7 @@ def existing(prefix: str, where: list[Hierarchy] | None = None, parent: str = ""
 def read(path: str) -> str:
     """The text of a file of a control group. Raises IsolationError."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return file.read().strip()
     except OSError as error:
         raise IsolationError.of(error.errno or 5, "read", path) from error

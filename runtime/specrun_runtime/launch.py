@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _SOURCE_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MFD_EXEC = 0x10
-_BOOT = "import sys; sys.path.append({path!r}); from specrun_runtime.{module} import {entry}; {entry}()"
+_BOOT = (
+    "import gc, sys; gc.disable(); sys.path.append({path!r}); from specrun_runtime.{module} import {entry}; {entry}()"
+)
 FIRST_PRESERVED = 10
 """Where a monitor finds the descriptors that it is to hand on."""
 

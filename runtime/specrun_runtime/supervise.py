@@ -6,6 +6,7 @@ loaded beside each other.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -23,6 +24,7 @@ def main() -> None:
         starter = Starter()
         from specrun_runtime.monitor import Supervisor
 
+        gc.enable()  # it was off while modules were loaded
         if request := read_request():
             Supervisor(request, starter).run()
     except BaseException as error:
