@@ -48,6 +48,49 @@ def test_a_killed_build_is_finished_by_the_next(host: Host, context: Path) -> No
     assert [name for name in os.listdir(host.root / "layers") if name.startswith(".")] == []
 
 
+def in_step(host: Host, context: Path, number: int) -> subprocess.Popen[bytes]:
+    """A build that has begun this step."""
+    words = ("build", "--network=none", "-t", "image", str(context))
+    process = host.spawn(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(b"Step %d/" % number):
+            return process
+    raise AssertionError(f"step {number} was not begun")
+
+
+RANDOM = "FROM busybox\nRUN head -c 8 /dev/urandom | md5sum > /one\nCOPY files /files\n"
+
+
+def made_before(host: Host) -> str:
+    """What RUN has made, with another result each time, as the layer has it that was kept."""
+    (found,) = (host.root / "layers").glob("*/fs/one")
+    return found.read_text()
+
+
+def test_a_kill_in_a_step_costs_that_step_only(host: Host, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"{RANDOM}RUN sleep 100\n")
+    with in_step(host, context, 4) as process:
+        kill(process)
+    one = made_before(host)
+    (context / "Dockerfile").write_text(f"{RANDOM}RUN true\n")
+    assert host.ok("build", "--network=none", "-t", "image", str(context)).count("Using cache") == 2
+    assert host.ok("run", "--rm", "--network", "none", "image", "cat", "/one") == one
+    assert os.listdir(host.root / "build" / "work") == [] and host.containers() == []
+
+
+def test_a_file_that_vanishes_before_its_step_costs_that_step_only(host: Host, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"{RANDOM}RUN sleep 1\nCOPY files/7 /seven\n")
+    process = in_step(host, context, 4)
+    os.unlink(context / "files/7")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"Dockerfile:5" in said and b"files/7" in said, said
+    one = made_before(host)
+    (context / "files/7").write_text("7\n")
+    assert host.ok("build", "--network=none", "-t", "image", str(context)).count("Using cache") == 3
+    assert host.ok("run", "--rm", "--network", "none", "image", "cat", "/one", "/seven") == f"{one}7\n"
+
+
 @pytest.mark.parametrize("call", ["rename", "fsync", "mkdir"])
 def test_a_kill_at_a_durable_step(host: Host, context: Path, call: str) -> None:
     for number in (1, 3, 6, 10, 15, 21):
