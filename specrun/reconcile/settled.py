@@ -3,6 +3,9 @@
 A plan is a function of specs, host and record, and of nothing else. So when a plan was empty, and all that it was made
 of is the same now, it is empty again: nobody has to read the specs, which takes longer than to look at the host. The
 host itself is looked at every time. What is kept here may be lost: then the way is the long one.
+
+Only `apply` writes it, under the project's lock. `plan`, `drift` and `apply --watch` read it without: a record that is
+being changed is not the one that is kept here.
 """
 
 from __future__ import annotations
@@ -35,12 +38,19 @@ _PURE = frozenset(("Container", "Job", "Network", "Volume", "Secret", "Config", 
 """Kinds that are observed by name and record alone, and whose inputs are files."""
 
 
-def recall(root: Root, name: str, call: dict[str, Any]) -> Plan | None:
-    """The empty plan of this call, if all is as it was when that was found; None when the long way has to be gone."""
+def recall(root: Root | None, name: str, call: dict[str, Any], *, clean: bool = False) -> Plan | None:
+    """The empty plan of this call, if all is as it was when that was found; None when the long way has to be gone.
+
+    With `clean` only that of specs that break no rule of the policy, so that there is nothing else to be said of them.
+    """
+    if root is None:
+        return None
     try:
         with open(project.settled_path(root, name), "rb") as file:
             known = json.load(file)
         if known["call"] != _call(call) or known["code"] != _code() or known["record"] != _record(root, name):
+            return None
+        if clean and not known["clean"]:
             return None
         if known["environment"] not in ("", _environment(known["salt"])):
             return None
@@ -69,6 +79,10 @@ def remember(root: Root, session: Session, call: dict[str, Any]) -> None:
     by_environment = traced.variables or any(
         getattr(resource.spec, "environment", None) for resource in specs.resources.values()
     )
+    from datetime import date
+
+    from specrun.reconcile.policy import findings
+
     document = {
         "call": _call(call),
         "code": _code(),
@@ -79,6 +93,7 @@ def remember(root: Root, session: Session, call: dict[str, Any]) -> None:
         "contents": [one for resource in specs.resources.values() for one in _contents(resource, session)],
         "record": _record(root, record.name),
         "host": _digest(session.observed),
+        "clean": not findings(specs, date.today()),
         "changes": [(change.key, change.reason) for change in session.plan.changes],
     }
     write_atomic(project.settled_path(root, record.name), json.dumps(document).encode(), durable=False)

@@ -46,9 +46,15 @@ class Patience:
         if key in self.tries and now > self.until[key] + self.first * 2 ** self.tries[key]:
             del self.tries[key], self.until[key]
 
+    def rest(self, now: float) -> None:
+        """Nothing at all had to be done."""
+        for key in list(self.tries):
+            self.calm(key, now)
+
 
 def watch(
     root: Root,
+    is_settled: Callable[[], bool],
     read: Callable[[], Specs],
     choice: Choice,
     output: Output,
@@ -58,12 +64,18 @@ def watch(
     timeout: float,
     over: Callable[[float], bool],
 ) -> None:
-    """Until `over` (which waits that many seconds) says so. Specs are read anew each time."""
+    """Until `over` (which waits that many seconds) says so.
+
+    Specs are read anew each time, unless `is_settled` knows that nothing would come of it.
+    """
     patience = Patience(interval)
     said = ""
     while True:
         try:
-            _round(root, read(), choice, output, patience, parallel, timeout)
+            if is_settled():
+                patience.rest(time.monotonic())
+            else:
+                _round(root, read(), choice, output, patience, parallel, timeout)
             said = ""
         except (SpecrunError, OSError) as error:
             message = getattr(error, "message", "") or str(error)
@@ -78,9 +90,7 @@ def _round(
     root: Root, specs: Specs, choice: Choice, output: Output, patience: Patience, parallel: int, timeout: float
 ) -> None:
     if not look(root, specs, choice).plan.needed:  # without the lock: looking disturbs nobody
-        now = time.monotonic()
-        for key in list(patience.tries):
-            patience.calm(key, now)
+        patience.rest(time.monotonic())
         return
     try:
         with locked(root, specs.project):

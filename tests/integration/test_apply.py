@@ -394,6 +394,52 @@ spec:
 """
 
 
+def test_plan_and_drift_share_what_is_settled_and_hide_nothing(host: Host, tmp_path: Path) -> None:
+    host.ok("tag", "busybox", "busybox:1")
+    text = GIVEN.replace("busybox", "busybox:1\n  resources: {limits: {memory: 64m}}")  # so that no rule is broken
+    write(tmp_path, text)
+    write(tmp_path, "a", "page.txt")
+    write(tmp_path, "a", "bound.txt")
+    folder = str(tmp_path)
+
+    def both() -> tuple[int, int, bool]:
+        """The exit statuses of plan and drift, and whether one of them has read the specs."""
+        done = [
+            subprocess.run(
+                [sys.executable, "-X", "importtime", str(COMMAND), verb, folder],
+                capture_output=True,
+                env=host.environment,
+                check=False,
+            )
+            for verb in ("plan", "drift")
+        ]
+        return done[0].returncode, done[1].returncode, any(b" pydantic\n" in one.stderr for one in done)
+
+    host.ok("apply", folder)
+    assert both() == (0, 0, False)
+    said = host.ok("plan", folder), host.ok("plan", folder, "--output", "json"), host.ok("drift", folder)
+    (host.root / "projects" / f"{tmp_path.name}.settled").unlink()
+    assert said == (host.ok("plan", folder), host.ok("plan", folder, "--output", "json"), host.ok("drift", folder))
+    host.ok("apply", folder)
+    for change, status in (
+        (("update", "--pids-limit", "77", "web"), (2, 2)),
+        (("rename", "web", "other"), (2, 2)),
+        (("kill", "web"), (2, 2)),
+        (("rm", "-f", "web"), (2, 2)),
+    ):
+        host.ok(*change)
+        if change[0] == "kill":
+            host.ok("wait", "web")
+        assert both() == (*status, True), change
+        host.ok("apply", folder)
+        assert both() == (0, 0, False)
+    write(tmp_path, "b", "page.txt")
+    assert both() == (2, 0, True)
+    write(tmp_path, text.replace("busybox:1", "busybox"))
+    host.ok("apply", folder)
+    assert "[latest]" in host.ok("plan", folder), "what the policy says of it is not kept"
+
+
 def test_what_is_settled_is_found_so_without_reading_the_specs_and_any_change_is_seen(
     host: Host, tmp_path: Path
 ) -> None:

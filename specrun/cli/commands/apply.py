@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from specrun.cli.commands.plan import CHOICE, choice
-from specrun.cli.commands.specs import call_of, command, guarded, specs_of
+from specrun.cli.commands.specs import asked, call_of, command, guarded, name_of, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Option, Parsed
 from specrun.errors import SpecrunError, UsageError
@@ -15,7 +15,6 @@ from specrun.paths import Root
 from specrun.reconcile import project, render, saved, settled
 from specrun.reconcile.changes import Choice
 from specrun.reconcile.kinds.base import Output
-from specrun.spec.naming import project_name
 
 COMMAND = command(
     "apply",
@@ -58,18 +57,19 @@ def _watch(options: Parsed, context: Context, root: Root, quiet: bool) -> tuple[
     from specrun.reconcile.apply import default_parallel
     from specrun.reconcile.watch import watch
 
-    asked = []
+    ended: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.append(True))
+        signal.signal(number, lambda *_: ended.append(True))
 
     def over(seconds: float) -> bool:
-        _sleep(seconds, asked)
-        return bool(asked)
+        _sleep(seconds, ended)
+        return bool(ended)
 
     news = (lambda text: None) if quiet else (lambda text: context.out(f"{text}\n"))
     call, chosen = call_of(options), choice(options)
     watch(
         root,
+        lambda: settled.recall(root, name_of(call), asked(call, chosen)) is not None,
         lambda: specs_of(call),
         chosen,
         Output(None, None, news),
@@ -118,10 +118,9 @@ def _apply(
     quiet: bool,
     plan: dict[str, Any] | None,
 ) -> tuple[int, dict[str, Any]]:
-    name = project_name(call["paths"], call["project"])
-    asked = {**call, "target": list(chosen.targets), "prune": chosen.prune}
+    name, key = name_of(call), asked(call, chosen)
     with project.locked(root, name):
-        if plan is None and not options.wait and (found := settled.recall(root, name, asked)):
+        if plan is None and not options.wait and (found := settled.recall(root, name, key)):
             if not quiet:
                 context.out(render.text(found, colour=render.use_colour(1)))
             return 0, {**render.document(found), "applied": 0}
@@ -146,7 +145,7 @@ def _apply(
         if options.wait:
             work.wait()
         try:
-            settled.remember(root, look(root, specs, chosen) if count else session, asked)
+            settled.remember(root, look(root, specs, chosen) if count else session, key)
         except SpecrunError:
             pass  # something has changed already; the next look says what
     return 0, {**render.document(session.plan), "applied": count}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from specrun.cli.commands.specs import call_of, command, guarded, specs_of
+from specrun.cli.commands.specs import asked, call_of, command, guarded, name_of, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Parsed
 from specrun.paths import peek_root
-from specrun.reconcile.changes import Change
-from specrun.reconcile.session import look
+from specrun.reconcile import settled
+from specrun.reconcile.changes import Change, Choice
 
 COMMAND = command(
     "drift",
@@ -23,7 +23,15 @@ def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 for none, 2 for drift, 1 for an error; writes nothing."""
 
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
-        session = look(peek_root(context.root_path), specs_of(call_of(options)))
+        call = call_of(options)
+        root = peek_root(context.root_path)
+        if settled.recall(root, name_of(call), asked(call, Choice())):
+            if not quiet:
+                context.out(_text([], 0))
+            return 0, {"project": name_of(call), "drift": [], "not_applied": 0}
+        from specrun.reconcile.session import look
+
+        session = look(root, specs_of(call))
         drifted = [change for change in session.plan.changes if change.drifted]
         rows = [row for change in drifted for row in _rows(change)]
         other = sum(not change.drifted for change in session.plan.needed)

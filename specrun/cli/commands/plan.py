@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from specrun.cli.commands.specs import FORMATS, call_of, command, guarded, specs_of
+from specrun.cli.commands.specs import FORMATS, asked, call_of, command, guarded, name_of, specs_of
 from specrun.cli.context import Context
 from specrun.cli.options import Option, Parsed
 from specrun.errors import UsageError
@@ -31,16 +31,22 @@ def run(arguments: list[str], context: Context) -> int:
     """Exit with 0 for no change, 2 for changes, 1 for an error."""
     from datetime import date
 
-    from specrun.reconcile import render
-    from specrun.reconcile.policy import findings
-    from specrun.reconcile.session import look
+    from specrun.reconcile import render, settled
 
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         if options.out in FORMATS:
             hint = f"the format is --output {options.out}; write ./{options.out} for a file of that name"
             raise UsageError(f"-o {options.out}: -o names the file that the plan is saved in", hint=hint)
         call = call_of(options)
-        session = look(peek_root(context.root_path), specs_of(call), choice(options))
+        root = peek_root(context.root_path)
+        if not options.out and (known := settled.recall(root, name_of(call), asked(call, choice(options)), clean=True)):
+            if not quiet:
+                context.out(render.text(known, colour=render.use_colour(1)))
+            return 0, {**render.document(known), "findings": []}
+        from specrun.reconcile.policy import findings
+        from specrun.reconcile.session import look
+
+        session = look(root, specs_of(call), choice(options))
         if options.out:
             from specrun.reconcile import saved
 

@@ -13,6 +13,7 @@ from specrun.spec.problems import SpecProblems
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from specrun.reconcile.changes import Choice
     from specrun.spec.loader import Specs
 
 OPTIONS = [
@@ -41,6 +42,18 @@ def call_of(options: Parsed) -> dict[str, Any]:
         "profile": options.profile,
         "overlay": options.overlay,
     }
+
+
+def name_of(call: dict[str, Any]) -> str:
+    """The name of the project, without reading the specs."""
+    from specrun.spec.naming import project_name
+
+    return project_name(call["paths"], call["project"])
+
+
+def asked(call: dict[str, Any], chosen: Choice) -> dict[str, Any]:
+    """What an empty plan of this command line is known by."""
+    return {**call, "target": list(chosen.targets), "prune": chosen.prune}
 
 
 def specs_of(call: dict[str, Any]) -> Specs:
