@@ -7,8 +7,10 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
+    from specrun.cli.context import Context
     from specrun.errors import SpecrunError
 
 VERBS = {
@@ -102,7 +104,7 @@ LONG_NAMES = {
         "inspect": "inspect:container",
     },
     "image": {
-        "assemble": "image",
+        "assemble": "image:assemble",
         "build": "build",
         "history": "history",
         "import": "commit:import_",
@@ -199,14 +201,20 @@ def _dispatch(arguments: list[str]) -> int:
 
     try:
         verb, rest = _verb(words)
-        module, _, function = verb.replace("-", "_").partition(":")
-        __import__(f"specrun.cli.commands.{module}")
-        action = getattr(sys.modules[f"specrun.cli.commands.{module}"], function or "run")
-        status: int = action(rest, Context(root, debug))
-        return status
+        return _action(verb)(rest, Context(root, debug))
     except HelpWanted as wanted:
         os.write(1, str(wanted).encode())
         return 0
+
+
+def _action(verb: str) -> Callable[[list[str], Context], int]:
+    """What does a verb's work."""
+    module, _, function = verb.replace("-", "_").partition(":")
+    __import__(f"specrun.cli.commands.{module}")
+    action: Callable[[list[str], Context], int] = getattr(
+        sys.modules[f"specrun.cli.commands.{module}"], function or "run"
+    )
+    return action
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
@@ -217,7 +225,7 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
 
             raise HelpWanted(_group_usage(verb))
         if rest[0] not in LONG_NAMES[verb]:
-            raise _unknown(f"{verb} {rest[0]}", rest[0], list(LONG_NAMES[verb]))
+            raise _unknown(f"{verb} {rest[0]}", rest[0], list(LONG_NAMES[verb]), verb)
         return LONG_NAMES[verb][rest[0]], rest[1:]
     if verb == "import":  # no module can have that name
         return "commit:import_", rest
@@ -226,13 +234,13 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
     return verb, rest
 
 
-def _unknown(what: str, word: str, known: list[str]) -> SpecrunError:
+def _unknown(what: str, word: str, known: list[str], group: str = "") -> SpecrunError:
     from difflib import get_close_matches
 
     from specrun.errors import SpecrunError
 
     close = get_close_matches(word, known, 1)
-    hint = f"did you mean {close[0]}?" if close else "see 'specrun --help'"
+    hint = f"did you mean {close[0]}?" if close else f"see '{' '.join(filter(None, ('specrun', group)))} --help'"
     return SpecrunError(f"'{what}' is not a specrun command.", hint=hint)
 
 
@@ -244,8 +252,21 @@ def _usage_error(message: str) -> SpecrunError:
 
 def _group_usage(group: str) -> str:
     lines = [f"Usage:  specrun {group} COMMAND", "", f"{VERBS[group].capitalize()}.", "", "Commands:"]
-    lines += [f"  {verb}" for verb in sorted(LONG_NAMES[group])]
+    width = max(map(len, LONG_NAMES[group]))
+    lines += [f"  {verb.ljust(width)}   {_summary(LONG_NAMES[group][verb])}" for verb in sorted(LONG_NAMES[group])]
     return "\n".join([*lines, "", f"`specrun {group} COMMAND --help` explains a command."]) + "\n"
+
+
+def _summary(verb: str) -> str:
+    """The first sentence about a verb, as its help has it."""
+    from specrun.cli.context import Context
+    from specrun.cli.options import HelpWanted
+
+    try:
+        _action(verb)(["--help"], Context(None, False))
+    except HelpWanted as wanted:
+        return str(wanted).split("\n\n")[1].split("\n")[0].split(". ")[0].rstrip(".")
+    return ""
 
 
 def _usage() -> str:

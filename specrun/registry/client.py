@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import random
+import re
 import time
 from urllib.parse import urlsplit
 
@@ -41,6 +42,8 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)
 MAX_ERROR = 1 << 16
 MAX_TOKEN = 1 << 20
 _AGENT = {"User-Agent": f"specrun/{__version__}"}
+_ERRNO = re.compile(r"( \()?\[Errno -?[0-9]+\] ")
+"""What the libraries put before the kernel's words."""
 _NO_TLS = (urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError)
 
 
@@ -288,7 +291,7 @@ def reason(error: Exception) -> str:
         return "nothing came for too long"
     inner = getattr(error, "reason", None) or error
     text = str(inner).rpartition(": ")[2] or type(inner).__name__
-    return text.strip("()'\"")[:200]
+    return _ERRNO.sub(lambda found: ": " if found[1] else "", text.strip("()'\""))[:200]
 
 
 def _reach_hint(failure: str) -> str:

@@ -94,7 +94,9 @@ class Htpasswd:
         except (OSError, UnicodeDecodeError) as error:
             if self._stamp:
                 return  # being replaced: the old one stands
-            raise SpecrunError(f"cannot read the password file {self.path}: {error}") from error
+            why = getattr(error, "strerror", None) or str(error)
+            hint = "`htpasswd -B -c FILE USER` writes such a file"
+            raise SpecrunError(f"cannot read the password file {self.path}: {why}", hint=hint) from error
         self._users = _users(lines, self.path)
         self._stamp = stamp
 
@@ -210,4 +212,5 @@ def _public_keys(path: str) -> list[Any]:
             return [certificate.public_key() for certificate in load_pem_x509_certificates(data)]
         return [load_pem_public_key(data)]
     except (OSError, ValueError) as error:
-        raise SpecrunError(f"cannot read the keys of {path}: {error}", hint="expected PEM") from error
+        why = getattr(error, "strerror", None) or str(error)
+        raise SpecrunError(f"cannot read the keys of {path}: {why}", hint="expected PEM") from error

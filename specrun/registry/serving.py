@@ -336,7 +336,8 @@ def tls_context(certificate: str, key: str, client_ca: str = "") -> ssl.SSLConte
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
-        raise SpecrunError(f"cannot use the certificate {certificate} with the key {key}: {error}") from error
+        why = error.strerror or str(error)
+        raise SpecrunError(f"cannot use the certificate {certificate} with the key {key}: {why}") from error
     return context
 
 

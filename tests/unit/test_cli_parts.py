@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from specrun.cli import output
 from specrun.cli.commands.run import COMMAND as RUN
+from specrun.cli.main import LONG_NAMES, main
 from specrun.cli.options import HelpWanted
 from specrun.errors import UsageError
 
@@ -40,6 +42,41 @@ def test_a_wrong_option_is_named(arguments: list[str], message: str) -> None:
 def test_help_has_examples() -> None:
     with pytest.raises(HelpWanted, match="Examples:"):
         RUN.parse(["--help"])
+
+
+@pytest.mark.parametrize("group", LONG_NAMES)
+def test_a_group_says_what_each_of_its_verbs_does(group: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([group]) == 0
+    lines = capfd.readouterr().out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    said = [line.split(maxsplit=1) for line in lines]
+    assert [words[0] for words in said] == sorted(LONG_NAMES[group])
+    assert all(len(words) == 2 and len(words[1]) > 8 for words in said), lines
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        ("registry bogus", 1, "see 'specrun registry --help'"),
+        ("registry gc", 1, "there is no registry in {folder}/registry"),
+        ("registry fsck --storage {folder}/typo", 1, "there is no registry in {folder}/typo"),
+        ("registry gc --grace -1", 125, "--grace -1: expected seconds, 0 or more"),
+        ("registry gc --upload-age -1", 125, "--upload-age -1: expected seconds"),
+        ("registry serve --proxy=", 125, "expected the address of a registry"),
+        ("registry serve --proxy docker.io --proxy-ttl -1", 125, "--proxy-ttl -1: expected seconds"),
+        ("registry serve --storage /proc/x", 1, "no registry can be kept in /proc/x: No such file or directory"),
+        ("registry serve --tls-cert /no --tls-key /no", 1, "the key /no: No such file or directory"),
+        ("registry serve --htpasswd /no", 1, "the password file /no: No such file or directory"),
+        ("login -u a -p b http://127.0.0.1:1/v2/", 1, "127.0.0.1:1 cannot be reached: Connection refused"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: str, status: int, message: str
+) -> None:
+    before = list(tmp_path.rglob("*"))
+    assert main(["--root", str(tmp_path), *words.format(folder=tmp_path).split()]) == status
+    said = capfd.readouterr().err
+    assert message.format(folder=tmp_path) in said and "Errno" not in said
+    assert not (tmp_path / "typo").exists() and before == []
 
 
 def test_columns_are_docker_s() -> None:

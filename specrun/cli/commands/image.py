@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
-
-from specrun.cli.options import Command
+from specrun.cli.options import Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
 
 
-def run(arguments: list[str], context: Context) -> int:
+ASSEMBLE = Command(
+    "image assemble",
+    "[OPTIONS] NAME[:TAG]",
+    "Assemble an image from this host's signed Debian packages.",
+    [
+        Option("--packages", "value", "The packages, separated by commas, of an image without a recipe"),
+        Option("--suite", "value", "Refuse to use packages of another release"),
+        Option("-t --tag", "list", "One more name; may be repeated"),
+    ],
+    examples=["image assemble python:3", "image assemble tools --packages busybox,curl"],
+)
+
+
+def assemble(arguments: list[str], context: Context) -> int:
     """Assemble an image and print its id."""
-    parser = argparse.ArgumentParser(
-        prog="specrun image assemble",
-        description="Assemble an image from this host's signed Debian packages.",
-        epilog="example: specrun image assemble python:3",
-    )
-    parser.add_argument("name", help="the reference of the new image, for example busybox")
-    parser.add_argument(
-        "--packages",
-        default="",
-        help="the packages, separated by commas, of an image without a recipe",
-    )
-    parser.add_argument("--tag", "-t", action="append", default=[], help="one more reference; may be repeated")
-    parser.add_argument("--suite", default="", help="refuse to use packages of another release")
-    options = parser.parse_args(arguments)
+    options = ASSEMBLE.parse(arguments)
+    ASSEMBLE.require(options, 1, 1)
     packages = [name for name in options.packages.split(",") if name]
     from specrun.oci.reference import Reference
     from specrun.store.assemble import assemble_image, assemble_known
 
-    tags = [options.name, *options.tag]
+    (name,) = options.arguments
+    tags = [name, *options.tag]
     if packages:
         image = assemble_image(context.root(), packages, tags=tags, suite=options.suite)
     else:
-        known = Reference.parse(options.name).familiar_name
+        known = Reference.parse(name).familiar_name
         image = assemble_known(context.root(), known, tags=tags, suite=options.suite)
     context.out(f"{image.id}\n")
     return 0

@@ -62,7 +62,8 @@ def run(arguments: list[str], context: Context) -> int:
         from getpass import getpass
 
         if not os.isatty(0):
-            raise UsageError("Cannot perform an interactive login from a non TTY device")
+            message = "Cannot perform an interactive login from a non TTY device"
+            raise UsageError(message, hint="give --password-stdin")
         password = getpass("Password: ")
     identity = _prove(domain, user, password, verify)
     credentials.store(domain, user, password, identity)
@@ -93,8 +94,8 @@ def logout(arguments: list[str], context: Context) -> int:
 
 
 def _domain(words: list[str]) -> str:
-    text = (words or ["docker.io"])[0].removeprefix("https://").removeprefix("http://").rstrip("/")
-    return "docker.io" if text in ("index.docker.io", "index.docker.io/v1", "registry-1.docker.io") else text
+    text = (words or ["docker.io"])[0].removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return "docker.io" if text in ("index.docker.io", "registry-1.docker.io") else text
 
 
 def _ask(prompt: str) -> str:

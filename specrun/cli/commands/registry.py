@@ -108,7 +108,12 @@ def _routes(options: Parsed, folder: str) -> Callable[[], Registry]:
     )  # fmt: skip
     gate = _gate(options)
     upstream = _upstream(options)
-    storage = Storage(folder, quota=_bytes(options.quota))
+    try:
+        storage = Storage(folder, quota=_bytes(options.quota))
+    except OSError as error:
+        raise SpecrunError(
+            f"no registry can be kept in {folder}: {error.strerror}", hint="--storage FOLDER names another folder"
+        ) from error
     if upstream:
         storage.become_cache(upstream.name)
         ttl = TTL if options.proxy_ttl is None else float(options.proxy_ttl)
@@ -133,7 +138,8 @@ def _gate(options: Parsed) -> Gate:
 def _upstream(options: Parsed) -> Upstream | None:
     """The registry that is behind a cache."""
     more = [name for name in sorted(options.given) if name.startswith("proxy_")]
-    if not options.proxy:
+    _check_seconds(options, "proxy_ttl")
+    if not options.proxy and "proxy" not in options.given:
         if more:
             raise UsageError(f"--{more[0].replace('_', '-')} belongs to --proxy")
         return None
@@ -166,8 +172,9 @@ def gc(arguments: list[str], context: Context) -> int:
 
     options = GC.parse(arguments)
     GC.require(options, 0, 0)
+    _check_seconds(options, "grace", "upload_age")
     swept = collect(
-        Storage(options.storage or f"{context.root().path}/registry"),
+        Storage(_existing(options, context)),
         grace=GRACE if options.grace is None else options.grace,
         upload_age=UPLOAD_AGE if options.upload_age is None else options.upload_age,
         untagged=options.untagged,
@@ -187,7 +194,7 @@ def fsck(arguments: list[str], context: Context) -> int:
 
     options = FSCK.parse(arguments)
     FSCK.require(options, 0, 0)
-    storage = Storage(options.storage or f"{context.root().path}/registry")
+    storage = Storage(_existing(options, context))
     problems = 0
     for problem in examine(storage):
         problems += 1
@@ -195,6 +202,22 @@ def fsck(arguments: list[str], context: Context) -> int:
     count = sum(1 for _ in storage.blobs())
     context.out(f"{count} blobs examined, {problems} problem{'s' if problems != 1 else ''}\n")
     return 1 if problems else 0
+
+
+def _existing(options: Parsed, context: Context) -> str:
+    """The folder of a registry that is there: a name that was mistyped is not made one. Raises SpecrunError."""
+    import os
+
+    folder = options.storage or f"{context.root().path}/registry"
+    if not os.path.isdir(f"{folder}/repositories"):
+        raise SpecrunError(f"there is no registry in {folder}", hint="--storage FOLDER names the folder of one")
+    return folder
+
+
+def _check_seconds(options: Parsed, *names: str) -> None:
+    for name in names:
+        if (getattr(options, name) or 0) < 0:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: expected seconds, 0 or more")
 
 
 def _address(text: str) -> tuple[str, int]:
