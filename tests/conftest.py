@@ -12,10 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from specrun.bdd.processes import heed_sigterm
 from tests.support import leaks
 from tests.support.host import COMMAND, Host, own_host
 from tests.support.namespace import IPV4, IPV6, Namespace
 from tests.support.oci import Runtime
+
+
+def pytest_sessionstart() -> None:
+    """A run that is cut ends as by Ctrl-C: what its tests have started goes with it."""
+    heed_sigterm()
 
 
 @pytest.fixture(scope="session")

@@ -78,12 +78,12 @@ class _Features:
 
     def _prepare(self) -> None:
         """Leave nothing when we are told to end; clear what those have left who were not told."""
+        from specrun.bdd.processes import heed_sigterm
         from specrun.bdd.scene import sweep
         from specrun_runtime import libc
         from specrun_runtime.constants import Prctl
 
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _interrupt)
+        heed_sigterm()
         if hasattr(self.config, "workerinput"):  # of pytest-xdist, which lets workers go on for a while without it
             libc.prctl(Prctl.SET_PDEATHSIG, signal.SIGTERM)
         sweep()
@@ -286,11 +286,6 @@ if pytest_bdd is not None:
             """As pytest-xdist names the worker; "master" without it."""
             workerinput: dict[str, str] = getattr(request.config, "workerinput", {})
             return workerinput.get("workerid", "master")
-
-
-def _interrupt(*_: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does, with what its scenarios have left; without this it would just be gone."""
-    raise KeyboardInterrupt
 
 
 def _reason(report: pytest.TestReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from specrun_runtime import families
@@ -13,6 +14,20 @@ _MARK = "SPECRUN_SCENE"
 def mark(folder: Path) -> dict[str, str]:
     """What to put into the environment of what belongs to the scenario in `folder`."""
     return {_MARK: str(folder)}
+
+
+def heed_sigterm() -> None:
+    """Let SIGTERM end this run as Ctrl-C does, with what it has left; a second one, as timeout(1) sends it, is ignored.
+
+    Whoever has decided otherwise is left alone.
+    """
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def end(folder: Path) -> None:

@@ -3,7 +3,7 @@
 The folder has `command.json`, the server's command line, and gets `owner`, which is locked while the keeper lives and
 holds its pid and start time; `server.json`, the process that serves now; and `log`, like that of a container. FD is
 told how the first start went. A server that ends by itself is started again, as a container is that always restarts.
-SIGTERM ends both.
+SIGTERM ends both, and so does the removal of the folder.
 
 SIGHUP has a server of the command line in `next.json` take over: it gets the sockets that listen already, and when it
 is ready the one before takes no more connections, and ends when what it has begun is done. So nobody is refused
@@ -37,6 +37,8 @@ STOP = 40.0
 """Seconds that the server has to end in; it gives its own clients 30."""
 _COMMAND, NEXT, ANSWER = "command.json", "next.json", "answer"
 _LEFT = b"takes no more connections"
+_LOOK = 5.0
+"""Seconds between two looks whether the folder is still there: without it no command finds us any more."""
 _LOG_SIZE, _LOG_FILES = 10 << 20, 3
 _READY = b"listening on "
 
@@ -140,15 +142,15 @@ class Keeper:
         for number in (*streams, self._wakes):
             poll.register(number, select.POLLIN)
         moments = [one for one in (self._again, *(server.limit for server in self._servers())) if one]
-        patience = 1000 * max(0.0, min(moments) - time.monotonic()) + 1 if moments else None
-        for number, _ in poll.poll(patience):
+        patience = min(_LOOK, max(0.0, min(moments) - time.monotonic()) if moments else _LOOK)
+        for number, _ in poll.poll(1000 * patience + 1):
             data = os.read(number, 65536)
             if number in streams:
                 self._hear(streams[number], number, data)
         for server in self._servers():
             if server.limit and time.monotonic() > server.limit:
                 server.process.kill()
-        if self._stopping:
+        if self._stopping or not os.path.exists(f"{self._folder}/owner"):
             self._stop()
         elif self._asked:
             self._asked = False

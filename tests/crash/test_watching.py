@@ -1,4 +1,4 @@
-"""kill -9 of the verbs that look at a container, wait for it, sit at it or hold it: it goes on as if they had not been."""
+"""kill -9 of verbs that look at a container, wait for it, sit at it or hold it: it goes on as if they had not been."""
 
 from __future__ import annotations
 

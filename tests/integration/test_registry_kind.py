@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -273,3 +274,11 @@ spec:
         assert b"s3cret" not in Path(f"/proc/{server}/{name}").read_bytes()
     host.ok("delete", str(tmp_path / "spec.yaml"))
     assert leaks.left((str(host.folder),)) == {}
+
+
+def test_one_whose_folder_was_removed_ends(host: Host, tmp_path: Path, port: int) -> None:
+    kept = Kept(host, tmp_path, port)
+    kept.apply()
+    shutil.rmtree(host.root / "registries")
+    await_true(lambda: leaks.present((str(host.folder),)) == {})
+    assert leaks.present((str(host.folder),)) == {}

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from specrun.registry.service import Service
 from tests.support import leaks
 
 COMMAND = str(Path(sys.executable).with_name("specrun"))
@@ -80,6 +81,8 @@ class Host:
             if identities:
                 self.run("rm", "-f", *identities)
             self.run("network", "prune", "-f")
+        for kept in (self.root / "registries").glob("*/*/command.json"):
+            Service(str(kept.parent)).stop()  # of a test that did not come to its end
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
