@@ -66,12 +66,17 @@ def test_a_group_says_what_each_of_its_verbs_does(group: str, capfd: pytest.Capt
         ("registry serve --storage /proc/x", 1, "no registry can be kept in /proc/x: No such file or directory"),
         ("registry serve --tls-cert /no --tls-key /no", 1, "the key /no: No such file or directory"),
         ("registry serve --htpasswd /no", 1, "the password file /no: No such file or directory"),
+        ("build --iidfile {folder}/no/id .", 125, "--iidfile {folder}/no/id: there is no folder {folder}/no that can"),
+        ("build --metadata-file /tmp .", 125, "--metadata-file /tmp: it is a folder"),
+        ("build --build-context x .", 125, "invalid build context: 'x'"),
         ("login -u a -p b http://127.0.0.1:1/v2/", 1, "127.0.0.1:1 cannot be reached: Connection refused"),
     ],
 )
 def test_what_is_wrong_is_said(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], words: str, status: int, message: str
-) -> None:
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: str, status: int,
+    message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     before = list(tmp_path.rglob("*"))
     assert main(["--root", str(tmp_path), *words.format(folder=tmp_path).split()]) == status
     said = capfd.readouterr().err

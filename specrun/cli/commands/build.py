@@ -82,6 +82,7 @@ def run(arguments: list[str], context: Context) -> int:
         return verify(context.root(), request, context.out)
     from specrun.build.executor import Build
 
+    _check_files(options)
     build = Build(context.root(), request, _progress(options, context))
     build.shell_on_error = options.on_error == "shell"
     _end_tidily()
@@ -149,11 +150,18 @@ def _tell(result: Result, context: Context) -> None:
         context.out(f"Successfully tagged {reference}\n")
 
 
-def _write_files(options: Parsed, result: Result) -> None:
-    from specrun.files import write_atomic
+def _check_files(options: Parsed) -> None:
+    """What is to be written to at the end can be, so that no build is for nothing. Raises UsageError."""
+    for flag, path in (("--iidfile", options.iidfile), ("--metadata-file", options.metadata_file)):
+        folder = os.path.dirname(path) or "."
+        if path and (os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK)):
+            why = "it is a folder" if os.path.isdir(path) else f"there is no folder {folder} that can be written to"
+            raise UsageError(f"{flag} {path}: {why}")
 
+
+def _write_files(options: Parsed, result: Result) -> None:
     if options.iidfile:
-        write_atomic(options.iidfile, result.id.encode(), mode=0o644, durable=False)
+        _write_file("--iidfile", options.iidfile, result.id.encode())
     if options.metadata_file:
         import json
 
@@ -162,7 +170,17 @@ def _write_files(options: Parsed, result: Result) -> None:
             "containerimage.digest": result.manifest_digest,
             "image.name": ",".join(result.references),
         }
-        write_atomic(options.metadata_file, json.dumps(document, indent=2).encode() + b"\n", mode=0o644, durable=False)
+        _write_file("--metadata-file", options.metadata_file, json.dumps(document, indent=2).encode() + b"\n")
+
+
+def _write_file(flag: str, path: str, data: bytes) -> None:
+    from specrun.errors import SpecrunError
+    from specrun.files import write_atomic
+
+    try:
+        write_atomic(path, data, mode=0o644, durable=False)
+    except OSError as error:
+        raise SpecrunError(f"the image is built, but {flag} {path} can't be written: {error.strerror}") from error
 
 
 def request_of(options: Parsed) -> BuildRequest:
@@ -192,7 +210,7 @@ def request_of(options: Parsed) -> BuildRequest:
         no_cache=options.no_cache,
         cache_from=_places(options.cache_from),
         cache_to=_places(options.cache_to),
-        contexts=dict(_pair(entry, "build context") for entry in options.build_context),
+        contexts=dict(_pair(entry, "build context", whole=True) for entry in options.build_context),
         secrets=_secrets(options.secret, options.ssh),
     )
 
@@ -207,9 +225,9 @@ def _argument(entry: str) -> tuple[str, str] | None:
     return (name, os.environ[name]) if name in os.environ else None
 
 
-def _pair(entry: str, what: str) -> tuple[str, str]:
+def _pair(entry: str, what: str, *, whole: bool = False) -> tuple[str, str]:
     name, _, value = entry.partition("=")
-    if not name:
+    if not name or (whole and not value):
         raise UsageError(f"invalid {what}: {entry!r}", hint="expected NAME=value")
     return name, value
 
