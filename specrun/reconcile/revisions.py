@@ -82,6 +82,8 @@ def specs_of(root: Root, project: Project, number: int | None) -> tuple[int, Spe
     if wanted not in known:
         which = f"revision {number}" if number is not None else "earlier revision"
         kept = f"revisions {known[0]} to {known[-1]} are kept" if known else "nothing was applied yet"
+        if len(known) == 1:
+            kept = f"revision {known[0]} is the only one"
         raise NotFound(f"project {project.name} has no {which}", hint=kept)
     document = _load(root, project.name, wanted)
     return wanted, from_values(document["documents"], f"<revision {wanted}>", project.name)

@@ -84,7 +84,9 @@ def load(paths: list[str], project: str = "", options: Options | None = None) ->
     with _without_collection():
         documents, problems = gather(paths, options)
         if not documents and not problems:
-            problems.append(Problem(Place(paths[0] if paths else "-", 1, 1), "holds no spec", "empty"))
+            path = paths[0] if paths else "-"
+            what = "no file in it ends in .yaml or .yml, or they are empty" if os.path.isdir(path) else "holds no spec"
+            problems.append(Problem(Place(path, 1, 1), what, "empty"))
         return _specs(documents, problems, project_name(paths, project), options.profiles, options.trace)
 
 

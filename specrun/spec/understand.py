@@ -41,6 +41,11 @@ def understand(document: Document, problems: list[Problem]) -> tuple[str, Metada
         message = f"found {type_name(value)}, expected a mapping with apiVersion and kind"
         problems.append(Problem(document.place(()), message, "wrong-type"))
         return None
+    if isinstance(value.get("services"), dict) and not value.keys() & {"apiVersion", "kind"}:
+        message = "is a Compose file, not a spec"
+        note = "`specrun convert --from compose FILE` makes specs of it"
+        problems.append(Problem(document.place(("services",), key=True), message, "compose-file", note=note))
+        return None
     subject = _subject(value)
     envelope = spec = None
     try:

@@ -486,3 +486,24 @@ def test_what_is_settled_is_found_so_without_reading_the_specs_and_any_change_is
     assert not reads_specs()
     host.ok("delete", folder)
     assert os.listdir(host.root / "projects") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "--profile", "debgu"], "--profile debgu: no object has it"),
+        (["apply", "--timeout", "-1"], "--timeout -1: expected seconds"),
+        (["apply", "--watch", "--interval", "0"], "--interval 0: expected at least 1 second"),
+        (["convert", "--from", "compose", "--to", "compose"], "one of --from and --to is needed, not both"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(host: Host, tmp_path: Path, words: list[str], said: str) -> None:
+    done = host.run(*words, write(tmp_path, job()))
+    assert done.returncode == 125 and said in done.stderr.decode(), done.stderr
+    assert host.containers() == []
+
+
+def test_a_compose_file_is_recognised(host: Host, tmp_path: Path) -> None:
+    done = host.run("apply", write(tmp_path, "services: {web: {image: busybox}}\n"))
+    assert done.returncode == 1
+    assert b"is a Compose file, not a spec" in done.stderr and b"specrun convert --from compose" in done.stderr

@@ -160,3 +160,36 @@ def test_an_ignored_key_is_named(key: str) -> None:
     with pytest.raises(SpecProblems) as error:
         read_compose("c.yaml", f"services:\n  web:\n    image: a\n    {key}: {{}}\n", {})
     assert [(str(one.place), one.field) for one in error.value.problems] == [("c.yaml:4:5", f"services.web.{key}")]
+
+
+def compose(text: str) -> list[dict[str, Any]]:
+    return read_compose("compose.yaml", text, {}, "p", "")
+
+
+@pytest.mark.parametrize(
+    ("policy", "restart"),
+    [
+        ("{}", "always"),
+        ("{condition: any}", "always"),
+        ("{condition: none}", "no"),
+        ("{condition: on-failure}", "on-failure"),
+        ("{condition: on-failure, max_attempts: 3}", "on-failure:3"),
+    ],
+)
+def test_a_restart_policy_of_compose(policy: str, restart: str) -> None:
+    documents = compose(f"services: {{web: {{image: busybox, deploy: {{restart_policy: {policy}}}}}}}\n")
+    assert [one["spec"]["restart"] for one in documents if one["kind"] == "Container"] == [restart]
+
+
+@pytest.mark.parametrize("policy", ["{condition: any, max_attempts: 3}", "{condition: on-failure, delay: 5s}"])
+def test_what_of_a_restart_policy_would_be_ignored_is_named(policy: str) -> None:
+    with pytest.raises(SpecProblems) as raised:
+        compose(f"services: {{web: {{image: busybox, deploy: {{restart_policy: {policy}}}}}}}\n")
+    (problem,) = raised.value.problems
+    assert problem.field.startswith("services.web.deploy.restart_policy.")
+
+
+def test_a_spec_is_no_compose_file() -> None:
+    with pytest.raises(SpecProblems) as raised:
+        compose(SPEC.partition("---")[0])
+    assert [one.code for one in raised.value.problems] == ["not-compose"]

@@ -37,6 +37,10 @@ def run(arguments: list[str], context: Context) -> int:
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         if options.parallel is not None and not 1 <= options.parallel <= 64:
             raise UsageError(f"--parallel {options.parallel}: expected 1 to 64")
+        if options.interval is not None and options.interval < 1:
+            raise UsageError(f"--interval {options.interval}: expected at least 1 second")
+        if options.timeout is not None and options.timeout < 0:
+            raise UsageError(f"--timeout {options.timeout}: expected seconds")
         root = context.root()
         plan = _saved_plan(options)
         if options.watch:

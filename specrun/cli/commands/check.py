@@ -25,7 +25,7 @@ COMMAND = Command(
         Option("--image", "value", "The image that such files are about"),
         Option("--timeout", "number", "Seconds that a command of such a file may take (default 60; 0 is no limit)"),
     ],
-    examples=["check specs/workshop", "check --cst tests.yaml --image busybox"],
+    examples=["check specs/workshop/12-inspecting.yaml", "check --cst tests.yaml --image busybox"],
 )
 
 

@@ -33,7 +33,7 @@ def run(arguments: list[str], context: Context) -> int:
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         source, target = options.values["from"], options.to
         if bool(source) == bool(target):
-            raise UsageError("one of --from and --to is needed")
+            raise UsageError("one of --from and --to is needed" + (", not both" if source else ""))
         if source not in ("", *SOURCES) or target not in ("", *TARGETS):
             raise UsageError(
                 f"unknown format {source or target}", hint=f"--from {SOURCES[0]}, --to {' or '.join(TARGETS)}"

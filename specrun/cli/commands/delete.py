@@ -11,7 +11,11 @@ from specrun.reconcile import project
 from specrun.reconcile.apply import default_parallel, delete
 from specrun.reconcile.kinds.base import View
 
-COMMAND = command("delete", "Remove everything that apply has made of these specs.", ["delete specs/workshop"])
+COMMAND = command(
+    "delete",
+    "Remove everything that apply has made of these specs.",
+    ["delete specs/workshop/02-where-is-my-container.yaml"],
+)
 
 
 def run(arguments: list[str], context: Context) -> int:

@@ -15,7 +15,7 @@ from specrun.reconcile.changes import Change, Choice
 COMMAND = command(
     "drift",
     "Show what is not as it was applied: field, wanted, found and where that was read. Exits with 2 for drift.",
-    ["drift specs/workshop"],
+    ["drift specs/workshop/02-where-is-my-container.yaml"],
 )
 
 

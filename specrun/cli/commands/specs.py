@@ -67,7 +67,17 @@ def specs_of(call: dict[str, Any]) -> Specs:
         profiles=frozenset(call["profile"]),
         overlays=call["overlay"],
     )
-    return load(call["paths"], call["project"], options)
+    specs = load(call["paths"], call["project"], options)
+    known = {
+        profile
+        for resource in (*specs.resources.values(), *specs.inactive.values())
+        for profile in resource.metadata.profiles or ()
+    }
+    for profile in call["profile"]:
+        if profile not in known:
+            hint = f"there are {', '.join(sorted(known))}" if known else "no object of these specs has profiles"
+            raise UsageError(f"--profile {profile}: no object has it", hint=hint)
+    return specs
 
 
 def guarded(

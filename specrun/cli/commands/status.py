@@ -15,7 +15,9 @@ from specrun.reconcile.project import Project
 from specrun.spec.loader import Resource
 from specrun.spec.models import ProcessSpec
 
-COMMAND = command("status", "Show what the objects of these specs are doing.", ["status specs/workshop"])
+COMMAND = command(
+    "status", "Show what the objects of these specs are doing.", ["status specs/workshop/02-where-is-my-container.yaml"]
+)
 
 
 def run(arguments: list[str], context: Context) -> int:

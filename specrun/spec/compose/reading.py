@@ -72,6 +72,9 @@ class _Reader:
         self.used_default = False
 
     def run(self) -> list[Values]:
+        if "apiVersion" in self.top and "services" not in self.top:
+            self.wrong(("apiVersion",), "is one of Kubernetes or specrun, not a Compose file", "not-compose")
+            return []
         if self.top.get("name"):
             self._guarded(("name",), lambda: _text(self.top["name"]))
         for key in self.top:
@@ -673,8 +676,21 @@ class _Service:
                 self._resources(one)
             elif key == "update_config" and isinstance(one, dict):
                 self._update(one)
+            elif key == "restart_policy" and isinstance(one, dict):
+                self._restart_policy(one)
             elif not key.startswith("x-"):
                 self.reader.refuse(path, key)
+
+    def _restart_policy(self, value: Values) -> None:
+        condition = value.get("condition", "any")
+        names = {"any": "always", "on-failure": "on-failure", "none": "no"}
+        if condition not in names:
+            raise _Wrong(f"{condition!r} is not a condition", "restart_policy", "condition", code="bad-value")
+        tries = value.get("max_attempts") if condition == "on-failure" else None
+        self.on_restart(names[condition] if tries is None else f"{names[condition]}:{_scalar(tries)}")
+        for key in value:
+            if key != "condition" and not (key == "max_attempts" and tries is not None):
+                self.reader.refuse(("services", self.name, "deploy", "restart_policy", key), key)
 
     def _resources(self, value: Values) -> None:
         known = {"limits": ("memory", "cpus", "pids"), "reservations": ("memory",)}
