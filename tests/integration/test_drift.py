@@ -276,3 +276,38 @@ def test_secrets_are_shown_nowhere(host: Host, tmp_path: Path) -> None:
     assert not any(b"hunter" in text for text in shown)
     assert os.stat(host.root / "secrets").st_mode & 0o077 == 0
     assert all(path.stat().st_mode & 0o077 == 0 for path in host.root.glob("secrets/*/*/*"))
+
+
+PLACES = """apiVersion: specrun/v1
+kind: Container
+metadata: {{name: one}}
+spec: {{image: busybox, command: [sleep, "300"], network: none, stopTimeout: 0{more}}}
+"""
+
+
+def test_the_parent_group_and_the_user_namespace(host: Host, tmp_path: Path) -> None:
+    """They are as the kernel has them, take a new container to change, and go when the spec says no more of them."""
+    spec = tmp_path / "spec.yaml"
+    parents = [f"parent-{letter}-{host.folder.name}" for letter in "ab"]
+
+    def apply(more: str) -> tuple[str, list[str], bool]:
+        """What the plan says, the groups of the first process, and whether its user namespace is the host's."""
+        spec.write_text(PLACES.format(more=more))
+        said = host.run("plan", str(spec)).stdout.decode()
+        host.ok("apply", str(spec))
+        assert host.run("plan", str(spec)).returncode == 0, more
+        pid = host.ok("inspect", "-f", "{{.State.Pid}}", "one").strip()
+        groups = [line.split(":", 2)[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
+        return said, groups, os.readlink(f"/proc/{pid}/ns/user") == os.readlink("/proc/self/ns/user")
+
+    _, groups, is_of_host = apply(f", cgroupParent: {parents[0]}, security: {{userns: private}}")
+    assert all(group.startswith(f"/{parents[0]}/specrun-") for group in groups) and not is_of_host
+    assert host.run("drift", str(spec)).returncode == 0
+    said, groups, is_of_host = apply(f", cgroupParent: /{parents[1]}, security: {{userns: host}}")
+    assert "replace  cgroupParent, security.userns cannot change in place" in said
+    assert all(group.startswith(f"/{parents[1]}/specrun-") for group in groups) and is_of_host
+    said, groups, is_of_host = apply("")
+    assert f'cgroupParent: "/{parents[1]}" -> (nothing)' in said
+    assert all(group.startswith("/specrun-") for group in groups) and is_of_host
+    assert [path for path, _, _ in os.walk("/sys/fs/cgroup") if host.folder.name in path] == []
+    host.ok("delete", str(spec))
