@@ -111,6 +111,9 @@ def test_what_it_is_told_can_change(kept: Kept) -> None:
     kept.file.write_text(kept.file.read_text().replace("{name: r}", "{name: r, labels: {a: b}}"))
     assert kept.host.run("apply", str(kept.file)).returncode == 0
     assert kept.pid == second  # nothing that concerns the server
+    kept.file.write_text(kept.file.read_text().replace("127.0.0.1:", "0.0.0.0:"))
+    assert kept.host.run("apply", str(kept.file)).returncode == 0
+    assert kept.plan() == "" and kept.pid != second and pusher.lost() == []
     kept.file.write_text(kept.file.read_text().replace("readOnly: true", "keep: false"))
     kept.host.ok("apply", str(kept.file))
     kept.host.ok("delete", str(kept.file))
