@@ -238,3 +238,24 @@ def test_only_the_chosen_streams_are_attached(host: Host) -> None:
     assert (done.stdout, done.stderr) == (b"", b"err\n")
     assert host.run(*once, "-a", "nothing", *script).returncode == 125
     assert host.run(*once, "-d", "-a", "stdout", *script).returncode == 125
+
+
+@pytest.mark.parametrize(
+    ("kind", "what", "title"),
+    [
+        ("container", "all stopped containers.", "Deleted Containers:"),
+        ("volume", "all local volumes not used by at least one container.", "Deleted Volumes:"),
+        ("network", "all custom networks not used by at least one container.", "Deleted Networks:"),
+        ("system", "- all networks not used by at least one container", "Deleted Containers:"),
+    ],
+)
+def test_a_prune_asks_first(host: Host, kind: str, what: str, title: str) -> None:
+    host.ok("create", "--name", "old", "--network", "none", "busybox", "true")
+    host.ok("volume", "create", "data")
+    host.ok("network", "create", "net")
+    for answer in (b"", b"n\n", b"yes\n"):
+        said = host.ok(kind, "prune", input=answer)
+        assert "WARNING! This will remove" in said and what in said and "continue? [y/N] " in said
+        assert title not in said
+    assert title in host.ok(kind, "prune", input=b"Y\n")
+    assert title not in host.ok(kind, "prune", "-f")

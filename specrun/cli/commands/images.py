@@ -116,7 +116,7 @@ class Filter:
 
     def passes(self, image: Image) -> bool:
         """Whether the image is listed."""
-        from specrun.cli.commands.volume import has_label
+        from specrun.cli.commands.pruning import has_label
 
         labels = image.config.get("config", {}).get("Labels") or {}
         created = output.parse_time(image.created)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from specrun.cli import output
 from specrun.cli.commands.each import for_each
+from specrun.cli.commands.pruning import confirmed, listing
 from specrun.cli.options import Command, Option
 from specrun.engine import connecting
 from specrun.errors import NotFound, SpecrunError, UsageError
@@ -284,24 +285,16 @@ def _prune(arguments: list[str], context: Context) -> int:
     options = PRUNE.parse(arguments)
     PRUNE.require(options, 0, 0)
     tests = [_prune_filter(text) for text in options.filter]
-    if not options.force and not _confirmed(context):
+    what = "custom networks not used by at least one container"
+    if not options.force and not confirmed(context, f"WARNING! This will remove all {what}.\n"):
         return 0
     from specrun.network.creation import prune
 
     engine = context.engine()
     engine.mend()
     removed = prune(engine.networks, connecting.wanted(engine), lambda network: all(test(network) for test in tests))
-    if removed:
-        context.out("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")
+    context.out(listing("Deleted Networks", removed))
     return 0
-
-
-def _confirmed(context: Context) -> bool:
-    import sys
-
-    context.err("WARNING! This will remove all custom networks not used by at least one container.\n")
-    context.err("Are you sure you want to continue? [y/N] ")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _prune_filter(text: str) -> Callable[[Network], bool]:

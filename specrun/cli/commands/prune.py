@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specrun.cli import moments
-from specrun.cli.commands.volume import confirmed, has_label, report
+from specrun.cli.commands.pruning import has_label, prune
 from specrun.cli.options import Command, Option
 from specrun.errors import Conflict, NotFound, SpecrunError
 
@@ -29,14 +29,13 @@ def containers(arguments: list[str], context: Context) -> int:
     """Remove what does not run."""
     options = CONTAINERS.parse(arguments)
     CONTAINERS.require(options, 0, 0)
-    if not options.force:
-        context.out("WARNING! This will remove all stopped containers.\n")
-        if not confirmed(context):
-            context.out("Total reclaimed space: 0B\n")
-            return 0
-    names, freed = prune_containers(context.engine(), options.filter)
-    context.out(report("Deleted Containers", names, freed))
-    return 0
+    return prune(
+        context,
+        options.force,
+        "stopped containers",
+        "Deleted Containers",
+        lambda: prune_containers(context.engine(), options.filter),
+    )
 
 
 def prune_containers(engine: Engine, filters: list[str]) -> tuple[list[str], int]:
@@ -76,15 +75,13 @@ def images(arguments: list[str], context: Context) -> int:
     """Remove what no container uses."""
     options = IMAGES.parse(arguments)
     IMAGES.require(options, 0, 0)
-    if not options.force:
-        which = "images without at least one container associated to them" if options.all else "dangling images"
-        context.out(f"WARNING! This will remove all {which}.\n")
-        if not confirmed(context):
-            context.out("Total reclaimed space: 0B\n")
-            return 0
-    lines, freed = prune_images(context.engine(), options.filter, all=options.all)
-    context.out(report("Deleted Images", lines, freed))
-    return 0
+    return prune(
+        context,
+        options.force,
+        "images without at least one container associated to them" if options.all else "dangling images",
+        "Deleted Images",
+        lambda: prune_images(context.engine(), options.filter, all=options.all),
+    )
 
 
 def prune_images(engine: Engine, filters: list[str], *, all: bool) -> tuple[list[str], int]:

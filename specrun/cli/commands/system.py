@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specrun.cli import output
-from specrun.cli.commands.volume import confirmed
+from specrun.cli.commands.pruning import confirmed, listing
 from specrun.cli.options import Command, Option
 
 TYPE_CHECKING = False
@@ -105,10 +105,8 @@ def prune(arguments: list[str], context: Context) -> int:
     """Ask, remove, and say what went."""
     options = PRUNE.parse(arguments)
     PRUNE.require(options, 0, 0)
-    if not options.force:
-        context.out(_warning(options.all, options.volumes))
-        if not confirmed(context):
-            return 0
+    if not options.force and not confirmed(context, _warning(options.all, options.volumes)):
+        return 0
     engine = context.engine()
     engine.mend()
     freed = 0
@@ -125,8 +123,7 @@ def prune(arguments: list[str], context: Context) -> int:
         steps.append(("Deleted Images", *prune_images(engine, [], all=options.all)))
     for title, names, size in steps:
         freed += size
-        if names:
-            context.out("".join(f"{line}\n" for line in (f"{title}:", *names, "")))
+        context.out(listing(title, names))
     context.out(f"Total reclaimed space: {output.size(freed)}\n")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specrun.cli import output
+from specrun.cli.commands import pruning
 from specrun.cli.commands.each import for_each
 from specrun.cli.options import Command, Option
 from specrun.errors import NotFound, SpecrunError, UsageError
@@ -136,14 +137,10 @@ def prune(arguments: list[str], context: Context) -> int:
     """Remove what nobody uses."""
     options = PRUNE.parse(arguments)
     PRUNE.require(options, 0, 0)
-    if not options.force:
-        context.out("WARNING! This will remove all local volumes not used by at least one container.\n")
-        if not confirmed(context):
-            context.out("Total reclaimed space: 0B\n")
-            return 0
-    names, freed = prune_volumes(_store(context), options.filter)
-    context.out(report("Deleted Volumes", names, freed))
-    return 0
+    what = "local volumes not used by at least one container"
+    return pruning.prune(
+        context, options.force, what, "Deleted Volumes", lambda: prune_volumes(_store(context), options.filter)
+    )
 
 
 def rm(arguments: list[str], context: Context) -> int:
@@ -177,32 +174,12 @@ def prune_volumes(store: VolumeStore, filters: list[str]) -> tuple[list[str], in
 
     def wanted(volume: Volume) -> bool:
         nonlocal freed
-        if all(has_label(volume.labels, value) is positive for positive, value in tests):
+        if all(pruning.has_label(volume.labels, value) is positive for positive, value in tests):
             freed += size_of(volume.mountpoint)
             return True
         return False
 
     return [volume.name for volume in store.remove_unused(wanted)], freed
-
-
-def has_label(labels: dict[str, str], text: str) -> bool:
-    """Whether the labels have `key`, or `key=value`."""
-    name, equals, wanted = text.partition("=")
-    return name in labels and (not equals or labels[name] == wanted)
-
-
-def report(title: str, names: list[str], freed: int) -> str:
-    """What a prune says: the names, if any, and the bytes."""
-    listing = "".join(f"{line}\n" for line in (f"{title}:", *names, "")) if names else ""
-    return f"{listing}Total reclaimed space: {output.size(freed)}\n"
-
-
-def confirmed(context: Context) -> bool:
-    """Ask on the terminal; anything but `y` is no."""
-    import sys
-
-    context.out("Are you sure you want to continue? [y/N] ")
-    return sys.stdin.readline().strip().lower() == "y"
 
 
 def _store(context: Context) -> VolumeStore:
@@ -257,4 +234,4 @@ def _holds(volume: Volume, key: str, value: str, users: dict[str, list[str]]) ->
         return value == "local"
     if key == "name":
         return value in volume.name
-    return has_label(volume.labels, value)
+    return pruning.has_label(volume.labels, value)
