@@ -7,7 +7,7 @@ import os
 
 from specrun.errors import Conflict, HostUnfit, SpecrunError
 from specrun.files import write_atomic
-from specrun.network import forwarding, links, neighbors, ports, rules
+from specrun.network import forwarding, links, neighbors, ports, rules, vlans
 from specrun.network.networks import DEFAULT, free_subnet
 from specrun.network.rules import Publication
 from specrun.network.subnets import Subnet
@@ -27,6 +27,8 @@ _NFTA_RULE_TABLE = 1
 
 def is_up(root: Root, network: Network) -> bool:
     """Whether the host has what the network needs."""
+    if network.driver == "macvlan":
+        return vlans.is_there(network)
     return network.driver != "bridge" or links.is_up(network.link(root))
 
 
@@ -35,7 +37,10 @@ def bring_up(store: NetworkStore, network: Network) -> Network:
 
     Gives the network with its subnets. Raises SpecrunError when no subnet is free, and HostUnfit.
     """
-    if is_up(store.root, network) or network.driver != "bridge":
+    if is_up(store.root, network) or network.driver not in ("bridge", "macvlan"):
+        return network
+    if network.driver == "macvlan":
+        vlans.make(store, network)
         return network
     try:
         with Netlink() as kernel, _Alone():

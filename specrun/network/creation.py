@@ -7,7 +7,7 @@ import time
 
 from specrun import events
 from specrun.errors import Conflict, InvalidName, SpecrunError, UsageError
-from specrun.network import bridges, links
+from specrun.network import bridges, links, vlans
 from specrun.network.networks import BRIDGE_OPTIONS, DEFAULT, MACVLAN_OPTIONS, PREDEFINED, Network
 from specrun.network.subnets import Subnet, parse, show
 from specrun.paths import NAME, is_name
@@ -86,8 +86,7 @@ class NetworkRequest:
         parent = self.options.get("parent", "")
         if not parent:
             raise UsageError("a macvlan network needs its parent link", hint="give -o parent=LINK, see `ip link`")
-        if not links.index_of(parent):
-            raise SpecrunError(f"there is no link {parent} on this host", hint="see `ip link`")
+        vlans.check(parent)
         if not self.subnets:
             raise UsageError("a macvlan network needs the subnet of its parent", hint="give --subnet and --gateway")
 
@@ -194,6 +193,7 @@ def create(store: NetworkStore, request: NetworkRequest) -> Network:
         try:
             bridges.bring_up(store, network)
         except BaseException:
+            vlans.remove(store, network)
             store.forget(network)
             raise
     events.emit(store.root, "network", "create", network.id, attributes={"name": network.name, "type": network.driver})
@@ -234,6 +234,8 @@ def remove(store: NetworkStore, network: Network) -> None:
 def _remove(store: NetworkStore, network: Network) -> None:
     if network.driver == "bridge":
         bridges.take_down(store, network)
+    else:
+        vlans.remove(store, network)
     store.forget(network)
 
 

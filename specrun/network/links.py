@@ -21,7 +21,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA
 )  # fmt: skip
 AF_BRIDGE = 7
 IFLA_PROTINFO, IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 12, 4, 33
-IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER, IFLA_MACVLAN_MODE = 1, 2, 1, 1
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER, IFLA_MACVLAN_MODE, IFLA_VLAN_ID = 1, 2, 1, 1, 1
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS, IFA_F_NODAD = 1, 2, 4, 8, 0x02
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
@@ -167,6 +167,15 @@ def make_macvlan(kernel: Netlink, name: str, parent: int, mac: bytes, mode: str,
         number(IFLA_LINK, parent),
         attribute(IFLA_NET_NS_FD, struct.pack("=i", namespace)),
         nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "macvlan"), data),
+    )
+    kernel.ask(NEWLINK, body, netlink.CREATE | netlink.EXCLUSIVE, subject=name)
+
+
+def make_vlan(kernel: Netlink, name: str, parent: int, identity: int) -> None:
+    """The VLAN of this number of the link `parent`, down. Raises FileExistsError, and EOPNOTSUPP."""
+    data = nested(IFLA_INFO_DATA, attribute(IFLA_VLAN_ID, struct.pack("=H", identity)))
+    body = _link(
+        0, text(IFLA_IFNAME, name), number(IFLA_LINK, parent), nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "vlan"), data)
     )
     kernel.ask(NEWLINK, body, netlink.CREATE | netlink.EXCLUSIVE, subject=name)
 

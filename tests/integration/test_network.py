@@ -378,6 +378,14 @@ def test_a_macvlan_network_is_on_its_parent(host: Host) -> None:
         assert "1 packets received" in text
         missing = host.run("network", "create", "-d", "macvlan", "-o", "parent=nolink", "--subnet", "10.94.0.0/24", "x")
         assert b"there is no link nolink on this host" in missing.stderr
+        vlan = ("-o", f"parent={parent}.50", "--subnet", "10.95.0.0/24", "tagged")
+        made = host.run("network", "create", "-d", "macvlan", *vlan)
+        if made.returncode:  # tests/vm looks at the rest
+            assert b"this kernel has no VLANs" in made.stderr
+        else:
+            host.ok("network", "rm", "tagged")
+        assert not os.path.exists(f"/sys/class/net/{parent}.50")
+        assert host.ok("network", "ls", "-q", "--filter", "name=tagged") == ""
     finally:
         subprocess.run(["ip", "link", "delete", parent], check=True)
 

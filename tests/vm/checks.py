@@ -1,4 +1,4 @@
-"""What is looked at in the virtual machine, whose first process this is: limits of control groups of version 2."""
+"""What is looked at in the virtual machine, whose first process this is: control groups of version 2, and VLANs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from specrun_runtime import libc, mounts, stats
+from specrun.errors import SpecrunError
+from specrun_runtime import libc, mounts, netlink, stats
 from specrun_runtime.cgroups import Cgroup
 from specrun_runtime.container import Container
+from specrun_runtime.netlink import Netlink
 from tests.support import oci
 from tests.support.oci import Runtime, until
 
@@ -226,9 +229,69 @@ def check_unified(runtime: Runtime) -> None:
     assert "memory.moon" in runtime.fails(bundle)
 
 
+def _load(*names: str) -> None:
+    """Load modules of the kernel; one that is there already stays."""
+    for name in names:
+        module = os.open(f"/{name}", os.O_RDONLY)
+        ctypes.CDLL(None).syscall(313, module, b"", 0)  # finit_module(2)
+        os.close(module)
+
+
+def check_vlans(runtime: Runtime) -> None:
+    """A macvlan network makes the VLAN that it is on and takes it along; one that was there before stays."""
+    _load("llc.ko", "stp.ko", "mrp.ko", "garp.ko", "8021q.ko", "macvlan.ko", "dummy.ko")
+    from specrun.network import bridges, creation, links
+    from specrun.network.networks import NetworkStore
+    from specrun.paths import open_root
+
+    with Netlink() as kernel:
+        about = netlink.nested(links.IFLA_LINKINFO, netlink.text(links.IFLA_INFO_KIND, "dummy"))
+        kernel.ask(links.NEWLINK, links._link(0, netlink.text(links.IFLA_IFNAME, "d0"), about), netlink.CREATE)
+    os.environ["SPECRUN_RUN"] = str(runtime.folder / "run")
+    store = NetworkStore(open_root(str(runtime.folder / "root")))
+
+    def make(name: str, vlan: int) -> Any:
+        options = {"parent": f"d0.{vlan}"}
+        subnets = [f"10.{len(store.recorded())}.0.0/24"]
+        return creation.create(store, creation.NetworkRequest(name, driver="macvlan", subnets=subnets, options=options))
+
+    try:
+        make("down", 50)
+    except SpecrunError as error:
+        assert "ip link set d0 up" in error.hint
+    assert not links.index_of("d0.50") and store.recorded() == []
+    with Netlink() as kernel:
+        links.take_up(kernel, "d0")
+    one, two = make("one", 50), make("two", 50)
+    assert Path("/proc/net/vlan/d0.50").read_text().split()[:3] == ["d0.50", "VID:", "50"]
+    assert links.is_up("d0.50")
+    creation.remove(store, one)
+    assert links.is_up("d0.50"), "the other network is on it"
+    with Netlink() as kernel:
+        links.delete(kernel, "d0.50")
+    with store.lock():
+        bridges.bring_up(store, two)
+    assert links.is_up("d0.50"), "made again, as after a reboot"
+    creation.remove(store, two)
+    assert not links.index_of("d0.50")
+    with Netlink() as kernel:
+        links.make_vlan(kernel, "d0.60", links.index_of("d0"), 60)
+    creation.remove(store, make("three", 60))
+    assert links.index_of("d0.60"), "somebody else has made it"
+    for name in ("d0.0", "d0.4095", "d0.07", "d1.5", "d1"):
+        try:
+            creation.create(
+                store,
+                creation.NetworkRequest("x", driver="macvlan", subnets=["10.9.0.0/24"], options={"parent": name}),
+            )
+        except SpecrunError as error:
+            assert "there is no link" in error.message
+        else:
+            raise AssertionError(f"{name} was made")
+
+
 def check_overlay(runtime: Runtime) -> None:
-    module = os.open("/overlay.ko", os.O_RDONLY)
-    ctypes.CDLL(None).syscall(313, module, b"", 0)  # finit_module(2)
+    _load("overlay.ko")
     folder = runtime.folder
     for name in ("one:a", "two", "upper", "work", "merged"):
         (folder / name).mkdir()

@@ -21,6 +21,8 @@ PYTHON = Path("/usr/bin/python3.11")
 LIBRARY = Path("/usr/lib/python3.11")
 LEFT_OUT = {"test", "idlelib", "lib2to3", "tkinter", "ensurepip", "unittest", "pydoc_data", "distutils", "asyncio"}
 PROGRAMS = ("busybox", "sleep", "sh", "true", "cat", "ls", "mkdir", "ps", "unshare")
+MODULES = ("overlay.ko", "llc.ko", "stp.ko", "mrp.ko", "garp.ko", "8021q.ko", "macvlan.ko", "dummy.ko")
+"""Modules of the kernel that it is given, each after those that it needs."""
 SECONDS = 240
 INIT = """#!/usr/bin/python3.11 -IS
 import sys
@@ -59,7 +61,7 @@ def kernel() -> Path:
         raise Skipped("the machine is made of Debian 12's files for amd64, which this host has not")
     CACHE.mkdir(exist_ok=True)
     found = sorted(CACHE.glob("boot/vmlinuz-*"))
-    if not found:
+    if not found or not all((CACHE / name).exists() for name in MODULES):
         shown = subprocess.run(["apt-cache", "depends", PACKAGE], capture_output=True, text=True, check=False).stdout
         names = [line.split()[-1] for line in shown.splitlines() if "Depends: linux-image" in line]
         fetch = ["apt-get", "-o", "APT::Sandbox::User=root", "-qq", "download", *names]
@@ -68,8 +70,9 @@ def kernel() -> Path:
         for package in CACHE.glob("*.deb"):
             subprocess.run(["dpkg-deb", "-x", str(package), str(CACHE)], check=True)
             package.unlink()
-        for module in CACHE.glob("lib/modules/*/kernel/fs/overlayfs/overlay.ko"):
-            module.rename(CACHE / "overlay.ko")
+        for name in MODULES:
+            for module in CACHE.glob(f"lib/modules/*/kernel/**/{name}"):
+                module.rename(CACHE / name)
         shutil.rmtree(CACHE / "lib", ignore_errors=True)
         shutil.rmtree(CACHE / "usr", ignore_errors=True)
         found = sorted(CACHE.glob("boot/vmlinuz-*"))
@@ -79,7 +82,7 @@ def kernel() -> Path:
 def pack(path: Path) -> None:
     """The archive that the kernel unpacks as its first root (cpio, Documentation/driver-api/early-userspace)."""
     files: dict[str, Path | bytes] = {"init": INIT.encode(), "usr/bin/specrun-runtime": RUNTIME.encode()}
-    files["overlay.ko"] = CACHE / "overlay.ko"
+    files.update({name: CACHE / name for name in MODULES})
     binaries = [PYTHON, *(LIBRARY / "lib-dynload").glob("*.so")]
     binaries += [Path(os.path.realpath(found)) for name in PROGRAMS if (found := shutil.which(name))]
     for binary in binaries:
@@ -94,7 +97,7 @@ def pack(path: Path) -> None:
     for source in LIBRARY.rglob("*.py"):
         if not LEFT_OUT & set(source.relative_to(LIBRARY).parts):
             files[str(source)[1:]] = source
-    for folder in ("runtime", "tests/support", "tests/vm", "tests/__init__.py"):
+    for folder in ("runtime", "specrun", "tests/support", "tests/vm", "tests/__init__.py"):
         top = CHECKOUT / folder
         for source in [top] if top.is_file() else [*top.rglob("*.py"), *top.rglob("*.json")]:
             files[f"checkout/{source.relative_to(CHECKOUT)}"] = source

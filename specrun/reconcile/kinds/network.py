@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from specrun.network import vlans
 from specrun.network.networks import NetworkNotFound, NetworkStore
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds import connect
@@ -43,6 +44,9 @@ class Networks:
             facts["rules"] = Fact(
                 "as made" if connect.rules_are_ours(view) else "changed", f"nft table specrun_{view.root.id}"
             )
+        elif network.driver == "macvlan":
+            parent = network.options.get("parent", "")
+            facts["state"] = Fact("up" if vlans.is_there(network) else "gone", f"link {parent}")
         return Found(network.id, "present", network.labels.get("io.specrun.token", ""), facts)
 
     def inputs(self, view: View, resource: Resource) -> dict[str, str]:
@@ -60,7 +64,7 @@ class Networks:
             drifted = entry is not None and not spec_differences(resource, entry)
             return placed(Action.REPLACE, resource, f"{names} cannot change in place", changed, drifted=drifted)
         if changed:
-            return placed(Action.UPDATE, resource, "its bridge or rules were changed", changed, drifted=True)
+            return placed(Action.UPDATE, resource, "its link or rules were changed", changed, drifted=True)
         return Change(Action.KEEP, resource.key, "")
 
     def apply(self, task: Task) -> None:
@@ -78,8 +82,9 @@ class Networks:
             return
         with store.lock(), Netlink() as kernel:
             bridges.bring_up(store, network)
-            bridges.furnish(store.root, network, kernel)
-            bridges.remake_rules(store)
+            if network.driver == "bridge":
+                bridges.furnish(store.root, network, kernel)
+                bridges.remake_rules(store)
 
     def remove(self, view: View, entry: Entry) -> str:
         """Remove it. Raises Conflict while containers are in it."""
