@@ -229,7 +229,14 @@ class FeatureFile(pytest.Module):
             "from pytest_bdd import scenarios\nscenarios(path, features_base_dir=base)", str(self.path), "exec"
         )
         vars(module).update(path=str(self.path), base=str(self.path.parent))
-        exec(code, vars(module))  # pytest-bdd puts the tests into the module that calls it
+        try:
+            exec(code, vars(module))  # pytest-bdd puts the tests into the module that calls it
+        except pytest_bdd.exceptions.NoScenariosFound as error:
+            raise self.CollectError(f"{self.path.name}: there is no scenario in it") from error
+        except pytest_bdd.exceptions.GherkinParseError as error:
+            raise self.CollectError(
+                f"{self.path.name}:{error.line}: {error.message}\n    {error.line_content}"
+            ) from error
         return module
 
 

@@ -144,6 +144,8 @@ def test_a_hanging_command_of_container_structure_test(host: Host, tmp_path: Pat
     done = host.run("check", "--cst", str(file), "--image", "busybox", "--timeout", "1")
     assert done.returncode == 1
     assert b"sleep 300 in busybox: not done within 1 s, and killed, without a word" in done.stdout
+    for words in (["--cst", str(file), "--image", "busybox", "--timeout", "-1"], [str(file), "--timeout", "1"]):
+        assert host.run("check", *words).returncode == 125
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

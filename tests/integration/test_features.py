@@ -207,3 +207,31 @@ def test_a_run_ends_with_its_command(tmp_path: Path, base_images: Path) -> None:
         time.sleep(0.1)
     assert list(scenes.glob("srf-*")) == []
     assert running(mark) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no-such"], "no-such: No such file or directory"),
+        (["ok.feature", "-n", "-1"], "--workers -1: expected 0 or more"),
+        (["ok.feature", "--out", "/proc/no-such"], "--out /proc/no-such: No such file or directory"),
+        (["ok.feature", "--form", "pdf"], "--form pdf: expected one of html, md, junit, json"),
+        (["ok.feature", "--earlier", "old.json"], "old.json: No such file or directory"),
+        (["ok.feature", "--waivers", "ok.feature"], "--waivers: ok.feature:"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_runs(tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "ok.feature").write_text("Feature: Fine\n  Scenario: One\n    When I run `touch ran`\n")
+    done = specrun(tmp_path, "test", *words, bases=tmp_path)
+    assert done.returncode in (1, 125) and done.stdout == ""
+    assert done.stderr.startswith(f"specrun: {said}"), done.stderr
+
+
+def test_a_file_that_is_no_feature_is_said_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "none.feature").write_text("Feature: None\n")
+    (tmp_path / "torn.feature").write_text("Feature: Torn\n  Scenario: One\n    When I run `true`\n    Whatever\n")
+    done = specrun(tmp_path, "test", ".", bases=tmp_path)
+    assert done.returncode == 1
+    assert "none.feature: there is no scenario in it" in done.stdout
+    assert "torn.feature:4: " in done.stdout and "Whatever" in done.stdout
+    assert "Traceback" not in done.stdout and "gherkin_parser.py" not in done.stdout

@@ -12,7 +12,9 @@ from tests.support.mutants import copy_of, replace_once, run_features
 def test_a_section_is_shown_checked_and_begun_anew(host: Host) -> None:
     listing = host.ok("workshop")
     assert " 15  Starting and stopping containers" in listing and "  1  Hello, world" in listing
+    assert " 1 command,  6 scenarios\n" in listing
     assert "docker stop simple1" in host.ok("workshop", "show", "15")
+    assert "Nothing that section 11 gives a name to" in host.ok("workshop", "reset", "11")
     before = host.run("workshop", "check", "15")
     assert before.returncode == 1
     assert b"  NO  Then the container" in before.stdout and b"$ docker stop simple1" in before.stdout
@@ -35,6 +37,7 @@ def test_a_section_that_there_is_not(host: Host) -> None:
     done = host.run("workshop", "check", "99")
     assert done.returncode == 1 and b"there is no section 99" in done.stderr
     assert host.run("workshop", "chek", "1").returncode == 125
+    assert b"show needs the number of a section" in host.run("workshop", "show").stderr
 
 
 def test_a_command_that_the_text_has_otherwise_fails_its_scenario_alone(tmp_path: Path, bases: Bases) -> None:

@@ -35,6 +35,11 @@ def run(arguments: list[str], context: Context) -> int:
     def action(options: Parsed, quiet: bool) -> tuple[int, dict[str, Any]]:
         if options.cst and not options.image:
             raise UsageError("--cst needs --image", hint="a file of container-structure-test is about one image")
+        if options.timeout is not None and (options.timeout < 0 or not options.cst):
+            reason = (
+                "expected 0 or more" if options.cst else "it is about --cst; claims of specs say `timeout` themselves"
+            )
+            raise UsageError(f"--timeout {options.timeout}: {reason}")
         timeout = TIMEOUT if options.timeout is None else float(options.timeout)
         groups = [*_of_specs(options), *((path, _of_file(path, options.image, timeout)) for path in options.cst)]
         if not groups:

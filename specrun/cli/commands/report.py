@@ -46,16 +46,13 @@ def publish(runs: list[dict[str, Any]], options: Parsed, context: Context) -> in
     from specrun.report import model
     from specrun.report.write import write
 
-    unknown = [form for form in options.form if form not in FORMS]
-    if unknown:
-        raise UsageError(f"--form {unknown[0]}: expected one of {', '.join(FORMS)}")
-    waivers = known(options)
+    waivers, folder = known(options)
     runs = runs if options.evidence is None else model.shortened(runs, options.evidence)
     title = {"title": options.title} if options.title else {}
     report = model.build(runs, waivers, **title)
     if options.earlier:
         report.changes = model.compare(report, model.build(model.read([options.earlier]), waivers))
-    files = write(Path(options.out or "reports"), report, runs, options.form or list(FORMS))
+    files = write(folder, report, runs, options.form or list(FORMS))
     for engine in report.engines:
         counts = [f"{count} {verdict.value}" for verdict in model.Verdict if (count := report.count(verdict, engine))]
         context.out(f"{engine}: {', '.join(counts) or 'nothing was run'}\n")
@@ -76,12 +73,26 @@ def _place(scenario: Scenario) -> str:
     return f"{scenario.file}:{scenario.line}"
 
 
-def known(options: Parsed) -> list[Waiver]:
-    """The waivers that the options name. Raises SpecrunError with a place for each mistake in them."""
-    from specrun.report import waivers
+def known(options: Parsed) -> tuple[list[Waiver], Path]:
+    """The waivers that the options name, and the folder, which is there then. Raises SpecrunError for any mistake."""
+    from specrun.report import model, waivers
     from specrun.spec.problems import SpecProblems
 
+    unknown = [form for form in options.form if form not in FORMS]
+    if unknown:
+        raise UsageError(f"--form {unknown[0]}: expected one of {', '.join(FORMS)}")
+    if options.evidence is not None and options.evidence < 0:
+        raise UsageError(f"--evidence {options.evidence}: expected 0 or more")
+    if options.earlier:
+        model.read([options.earlier])
+    folder = Path(options.out or "reports")
     try:
-        return waivers.load(options.waivers) if options.waivers else []
+        folder.mkdir(parents=True, exist_ok=True)
+        return waivers.load(options.waivers) if options.waivers else [], folder
+    except OSError as error:
+        raise SpecrunError(f"--out {folder}: {error.strerror}") from error
     except SpecProblems as error:
-        raise SpecrunError(f"{error.message}\n{len(error.problems)} found") from error
+        last = error.problems[-1].code
+        failure = SpecrunError(f"--waivers: {error.message.removesuffix(f'  [{last}]')}")
+        failure.code = last
+        raise failure from error

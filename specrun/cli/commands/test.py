@@ -13,11 +13,12 @@ from typing import Any
 from specrun.cli.commands import report
 from specrun.cli.context import Context
 from specrun.cli.options import Command, Option, Parsed
-from specrun.errors import SpecrunError, UsageError
+from specrun.errors import NotFound, SpecrunError, UsageError
 from specrun_runtime import libc
 from specrun_runtime.constants import Prctl
 
 ENGINES = ("specrun", "docker", "podman")
+_HINT = "name files that end in .feature, or folders of such"
 OPTIONS = [
     Option("--engine", "list", "Engine to run on: specrun, docker or podman (default: specrun)", "engine"),
     Option("-k --match", "value", "Only scenarios whose names match this expression of pytest", "expression"),
@@ -45,12 +46,18 @@ def run(arguments: list[str], context: Context) -> int:
     for engine in engines:
         if engine not in ENGINES:
             raise UsageError(f"--engine {engine}: expected one of {', '.join(ENGINES)}")
+    for option, number in (("--workers", options.workers), ("--retries", options.retries)):
+        if number is not None and number < 0:
+            raise UsageError(f"{option} {number}: expected 0 or more")
+    for path in options.arguments:
+        if not os.path.exists(path.partition("::")[0]):
+            raise NotFound(f"{path}: No such file or directory", hint=_HINT)
     report.known(options)  # a mistake in it is better said before the features run
     runs: list[dict[str, Any]] = []
     for engine in engines:
         runs += _run_on(engine, options, context)
     if not any(one["scenarios"] for one in runs):
-        raise SpecrunError("no scenario was found", hint="name files that end in .feature, or folders of such")
+        raise SpecrunError("no scenario was found", hint=_HINT)
     return report.publish(runs, options, context)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING
 
 from specrun.cli.context import Context
@@ -31,6 +30,8 @@ def run(arguments: list[str], context: Context) -> int:
     actions = {"show": _show, "check": _check, "reset": _reset}
     if verb == "list" and not rest:
         return _list(context)
+    if verb in actions and not rest:
+        raise COMMAND.wrong(f"{verb} needs the number of a section; specrun workshop lists them")
     if verb not in actions or len(rest) != 1:
         raise COMMAND.wrong(f"found {' '.join(options.arguments)!r}, expected list, show N, check N or reset N")
     return actions[verb](_section(rest[0]), context)
@@ -51,9 +52,14 @@ def _list(context: Context) -> int:
 
     for section in sections():
         count = len(re.findall(r"^\s*Scenario", section.feature.read_text(encoding="utf-8"), re.MULTILINE))
-        context.out(f"{section.number:>3}  {section.name:<45} {len(section.commands)} commands, {count} scenarios\n")
+        context.out(f"{section.number:>3}  {section.name:<45}{_count(len(section.commands), 'command')}, ")
+        context.out(f"{_count(count, 'scenario')}\n")
     context.out("\nspecrun workshop show N prints a section; do what it says, then: specrun workshop check N\n")
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:>2} {what}{'' if number == 1 else 's'}"
 
 
 def _show(section: Section, context: Context) -> int:
@@ -67,7 +73,9 @@ def _check(section: Section, context: Context) -> int:
     if "@learner" not in text:
         context.out(f"Section {section.number} leaves nothing behind that could be looked at.\n")
         return 0
-    with tempfile.TemporaryDirectory(prefix="specrun-workshop-") as folder:
+    from specrun.bdd.scene import run_folder
+
+    with run_folder() as folder:
         words = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(section.feature.parent)]
         words += ["-p", "no:cacheprovider", "-o", "addopts=", "--basetemp", f"{folder}/pytest"]
         words += ["--learner", context.root().path, str(section.feature)]
@@ -95,11 +103,13 @@ def _reset(section: Section, context: Context) -> int:
     engine = context.engine()
     names = {name for line in section.commands for name in re.findall(r"--name[= ](\S+)", line)}
     tags = {tag for line in section.commands for tag in re.findall(r"docker (?:build .*-t|tag \S+) (\S+)", line)}
+    removed = False
     for name in sorted(names):
         try:
             engine.remove(engine.get(name), force=True, volumes=True)
         except NotFound:
             continue
+        removed = True
         context.out(f"removed the container {name}\n")
     for tag in sorted(tags):
         try:
@@ -107,6 +117,9 @@ def _reset(section: Section, context: Context) -> int:
         except NotFound:
             continue
         remove_image(engine, tag, force=True)
+        removed = True
         context.out(f"removed the image {tag}\n")
+    if not removed:
+        context.out(f"Nothing that section {section.number} gives a name to is there.\n")
     engine.mend()
     return 0
