@@ -32,6 +32,9 @@ def run(arguments: list[str], context: Context) -> int:
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
+    words = options.platform.split("/")
+    if options.platform and (not 2 <= len(words) <= 3 or not all(words)):
+        raise UsageError(f"--platform {options.platform}: expected OS/ARCHITECTURE[/VARIANT], as linux/amd64")
     verify = verified(options.tls_verify)
     reference = Reference.parse(options.arguments[0])
     wanted = [reference]
