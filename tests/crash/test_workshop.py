@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import zip_longest
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_each_kind_of_operation_can_be_killed_and_the_next_apply_converges(bases
                 trial.killed(*pair)
     for kind in ("image", "build", "container", "job", "network", "volume", "config", "push"):
         assert {f"after {kind} is made", f"before {kind} is gone"} <= seen, kind
+
+
+def test_an_image_whose_last_tag_a_killed_delete_took_is_freed_by_the_next(bases: Bases) -> None:
+    spec = next(spec for spec in SPECS if number_of(spec) == "16")
+    with stage(bases, names=("busybox",)) as there:
+        trial = Trial(there, spec)
+        there.ok("apply", *trial.arguments)
+        path = there.host.root / "oci" / "index.json"
+        index = json.loads(path.read_text())
+        index["manifests"] = [one for one in index["manifests"] if "hello" not in json.dumps(one)]
+        path.write_text(json.dumps(index))
+        there.ok("delete", *trial.arguments)
+        there.await_present(trial.left, "")
 
 
 @pytest.mark.long

@@ -108,6 +108,8 @@ class Images:
                 remark = f"kept: {tag} is used by {', '.join(users)}"
                 continue
             removed = engine.images.untag(Reference.parse(tag)) or removed
+        if not removed and not remark:
+            engine.images.collect()  # a command that was killed may have taken the last tag, and freed nothing yet
         return remark or ("" if removed else "-")
 
 
