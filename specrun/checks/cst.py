@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from specrun.checks.check import Check, Result
 from specrun.checks.subjects import TIMEOUT, ImageConfig, ImageFile, Run
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from specrun.engine.containers import Engine
 
 Path = tuple[str | int, ...]
+T = TypeVar("T")
 
 _COMMAND = "name command args setup teardown envVars expectedOutput excludedOutput expectedError excludedError exitCode"
 FIELDS = {
@@ -100,7 +101,9 @@ def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str,
     if "setup" in test or "teardown" in test:
         raise BadTest("setup and teardown are not supported: put them into the command, `sh -c` for example", where)
     env = {**variables, **_pairs(test.get("envVars"), (*where, "envVars"))}
-    words = [_text(test.get("command"), (*where, "command")), *(test.get("args") or [])]
+    words = [_text(test.get("command"), (*where, "command"))]
+    for index, argument in enumerate(_list(test.get("args"), (*where, "args"))):
+        words.append(_typed(argument, str, (*where, "args", index)))
     wanted = [
         (stream, expected, _patterns(test.get(key), (*where, key)))
         for key, stream, expected in (
@@ -110,7 +113,7 @@ def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str,
             ("excludedError", "stderr", False),
         )
     ]
-    status = test.get("exitCode", 0)
+    status = _typed(test.get("exitCode", 0), int, (*where, "exitCode"))
     settings = {"entrypoint": [], "env": [f"{key}={value}" for key, value in env.items()], "network": "none"}
 
     def look(engine: Engine) -> list[str]:
@@ -126,6 +129,10 @@ def _command(test: dict[str, Any], image: str, where: Path, variables: dict[str,
 def _existence(test: dict[str, Any], image: str, where: Path, _: dict[str, str]) -> Shown:
     path = _text(test.get("path"), (*where, "path"))
     should, permissions, executable = test.get("shouldExist", True), test.get("permissions"), test.get("isExecutableBy")
+    kinds = {"shouldExist": bool, "permissions": str, "uid": int, "gid": int, "isExecutableBy": str}
+    for key, kind in kinds.items():
+        if key in test:
+            _typed(test[key], kind, (*where, key))
     if executable and executable not in _BITS:
         raise BadTest(f"isExecutableBy: expected one of {', '.join(_BITS)}", (*where, "isExecutableBy"))
 
@@ -172,6 +179,10 @@ def _metadata(test: dict[str, Any], image: str) -> Shown:
     for key in ("envVars", "labels"):
         for index, entry in enumerate(_list(test.get(key), (*where, key))):
             _known(entry, ["key", "value", "isRegex"], (*where, key, index))
+            if entry.get("isRegex"):
+                _pattern(entry.get("value"), (*where, key, index, "value"))
+    for key in ("unboundEnvVars", "entrypoint", "cmd", *(name for name, _, _ in _SETS)):
+        _list(test.get(key), (*where, key))
 
     def look(engine: Engine) -> list[str]:
         found = ImageConfig(image).look(engine, set())
@@ -222,13 +233,14 @@ def _searched(patterns: list[re.Pattern[str]], text: str, what: str, expected: b
 
 
 def _patterns(values: Any, where: Path) -> list[re.Pattern[str]]:
-    found = []
-    for index, value in enumerate(_list(values, where)):
-        try:
-            found.append(re.compile(str(value), re.MULTILINE))
-        except re.error as error:
-            raise BadTest(f"{value!r} is no regular expression: {error}", (*where, index)) from error
-    return found
+    return [_pattern(value, (*where, index)) for index, value in enumerate(_list(values, where))]
+
+
+def _pattern(value: Any, where: Path) -> re.Pattern[str]:
+    try:
+        return re.compile(str(value), re.MULTILINE)
+    except re.error as error:
+        raise BadTest(f"{value!r} is no regular expression: {error}", where) from error
 
 
 def _pairs(values: Any, where: Path) -> dict[str, str]:
@@ -253,6 +265,15 @@ def _list(values: Any, where: Path) -> list[Any]:
     if not isinstance(values, list):
         raise BadTest("expected a list", where)
     return values
+
+
+def _typed(value: Any, kind: type[T], where: Path) -> T:
+    if type(value) is not kind:  # true is no number here
+        raise BadTest(f"{where[-1]}: found {value!r}, expected {_NAMES[kind]}", where)
+    return value
+
+
+_NAMES: dict[type, str] = {str: "text (in quotes)", int: "a whole number", bool: "true or false"}
 
 
 def _text(value: Any, where: Path) -> str:

@@ -82,6 +82,27 @@ def test_a_check_expects_facts_that_there_are(expected: dict[str, Any]) -> None:
             ("fileContentTests", 0, "expectedContents", 0),
         ),
         ({"schemaVersion": "2.0.0", "metadataTest": {"env": []}}, ("metadataTest", "env")),
+        (
+            {"schemaVersion": "2.0.0", "commandTests": [{"name": "x", "command": "ls", "args": "-l"}]},
+            ("commandTests", 0, "args"),
+        ),
+        (
+            {"schemaVersion": "2.0.0", "commandTests": [{"name": "x", "command": "ls", "args": ["a", 3]}]},
+            ("commandTests", 0, "args", 1),
+        ),
+        (
+            {"schemaVersion": "2.0.0", "commandTests": [{"name": "x", "command": "ls", "exitCode": "0"}]},
+            ("commandTests", 0, "exitCode"),
+        ),
+        (
+            {"schemaVersion": "2.0.0", "fileExistenceTests": [{"name": "x", "path": "/x", "isExecutableBy": []}]},
+            ("fileExistenceTests", 0, "isExecutableBy"),
+        ),
+        ({"schemaVersion": "2.0.0", "metadataTest": {"exposedPorts": "80"}}, ("metadataTest", "exposedPorts")),
+        (
+            {"schemaVersion": "2.0.0", "metadataTest": {"labels": [{"key": "a", "value": "(", "isRegex": True}]}},
+            ("metadataTest", "labels", 0, "value"),
+        ),
     ],
 )
 def test_a_wrong_file_of_tests_is_refused_with_its_place(document: Any, path: tuple[str | int, ...]) -> None:
