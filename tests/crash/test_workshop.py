@@ -72,7 +72,7 @@ def test_each_kind_of_operation_can_be_killed_and_the_next_apply_converges(bases
 
 def test_an_image_whose_last_tag_a_killed_delete_took_is_freed_by_the_next(bases: Bases) -> None:
     spec = next(spec for spec in SPECS if number_of(spec) == "16")
-    with stage(bases, names=("busybox",)) as there:
+    with stage(bases) as there:
         trial = Trial(there, spec)
         there.ok("apply", *trial.arguments)
         path = there.host.root / "oci" / "index.json"
