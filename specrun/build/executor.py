@@ -15,8 +15,9 @@ from specrun.build.parser import parse
 from specrun.build.stage import StageBuilder, Work
 from specrun.build.stages import Graph
 from specrun.build.trees import unmount_below
-from specrun.errors import NotFound, SpecrunError
+from specrun.errors import NotFound, SpecrunError, UsageError
 from specrun.files import locked, remove_tree
+from specrun.oci import platform
 from specrun.oci.reference import Reference
 from specrun.store.images import ImageStore
 from specrun_runtime.fds import Fd
@@ -33,13 +34,19 @@ if TYPE_CHECKING:
 
 _CHECK = "BUILDKIT_DOCKERFILE_CHECK"
 """A build argument that says which checks are made, as the directive `check` does."""
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def host_platform() -> Platform:
     """The platform of this machine, the only one that is built for."""
-    machine = os.uname().machine
-    return Platform(f"linux/{_ARCHITECTURES.get(machine, machine)}")
+    return Platform(platform.host())
+
+
+def is_built_here(asked: str) -> bool:
+    """Whether a platform, by any of its names, is this machine's."""
+    try:
+        return platform.parse(asked) == platform.host()
+    except UsageError:
+        return False
 
 
 class Result:
@@ -103,7 +110,7 @@ class Build:
         self.cache = Cache(root, self.layers, request.cache_from)
         self.program, self.path = load(request)
         self.platform = host_platform()
-        if request.platform and str(Platform(request.platform)) != str(self.platform):
+        if request.platform and not is_built_here(request.platform):
             raise SpecrunError(
                 f"cannot build for {request.platform}: this machine runs {self.platform}", hint="leave --platform out"
             )
@@ -247,7 +254,7 @@ class Build:
     def _base(self, stage: Stage) -> Image | None:
         """The stage's base image, looked up before anything runs; None for scratch and for another stage."""
         asked = self.scope.platform_of(stage)
-        if asked and str(Platform(asked)) != str(self.platform):
+        if asked and not is_built_here(asked):
             raise DockerfileError(
                 f"cannot build for {asked}: this machine runs {self.platform}", node=stage.node, word=stage.platform
             )

@@ -13,6 +13,7 @@ import os
 from specrun.errors import Damaged, NotFound, SpecrunError
 from specrun.files import locked, write_atomic
 from specrun.oci import digest as digests
+from specrun.oci import platform
 from specrun.oci.reference import InvalidReference, Reference
 from specrun.store import committed
 from specrun.store.blobs import BlobStore
@@ -423,8 +424,7 @@ class ImageStore:
 
 def architecture() -> str:
     """This machine's architecture, by the name that images have for it (Go's)."""
-    machine = os.uname().machine
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+    return platform.host().removeprefix("linux/")
 
 
 def _annotation(entry: dict[str, Any], key: str) -> str:

@@ -69,7 +69,7 @@ def test_a_group_says_what_each_of_its_verbs_does(group: str, capfd: pytest.Capt
         ("build --iidfile {folder}/no/id .", 125, "--iidfile {folder}/no/id: there is no folder {folder}/no that can"),
         ("build --metadata-file /tmp .", 125, "--metadata-file /tmp: it is a folder"),
         ("build --build-context x .", 125, "invalid build context: 'x'"),
-        ("pull --platform arm64 a", 125, "--platform arm64: expected OS/ARCHITECTURE[/VARIANT]"),
+        ("pull --platform arm46 a", 125, "--platform arm46: no such platform"),
         ("login -u a -p b http://127.0.0.1:1/v2/", 1, "127.0.0.1:1 cannot be reached: Connection refused"),
     ],
 )

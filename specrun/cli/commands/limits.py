@@ -149,10 +149,10 @@ def _assignment(text: str, option: str) -> tuple[str, str]:
 
 def _refuse(options: Parsed) -> None:
     """What Docker can and we cannot, by name."""
-    import os
+    if options.platform:
+        from specrun.oci import platform
 
-    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-    if options.platform not in ("", "linux", f"linux/{machine}"):
-        raise UsageError(f"--platform {options.platform} is not supported", hint=f"this host is linux/{machine}")
+        if platform.parse(options.platform) != platform.host():
+            raise UsageError(f"--platform {options.platform} is not supported", hint=f"this host is {platform.host()}")
     if options.runtime not in ("", "specrun-runtime"):
         raise UsageError(f"unknown or invalid runtime name: {options.runtime}", hint="there is only specrun-runtime")

@@ -28,20 +28,19 @@ COMMAND = Command(
 
 def run(arguments: list[str], context: Context) -> int:
     """Pull, with Docker's lines."""
+    from specrun.oci import platform
     from specrun.oci.reference import Reference
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
-    words = options.platform.split("/")
-    if options.platform and (not 2 <= len(words) <= 3 or not all(words)):
-        raise UsageError(f"--platform {options.platform}: expected OS/ARCHITECTURE[/VARIANT], as linux/amd64")
+    wanted_platform = platform.parse(options.platform) if options.platform else ""
     verify = verified(options.tls_verify)
     reference = Reference.parse(options.arguments[0])
     wanted = [reference]
     if options.all_tags:
         wanted = every_tag(reference, verify)
     for one in wanted:
-        fetch(one, context, verify=verify, platform=options.platform, quiet=options.quiet)
+        fetch(one, context, verify=verify, platform=wanted_platform, quiet=options.quiet)
     context.out(f"{reference.name if options.all_tags else reference.canonical}\n")
     return 0
 

@@ -29,10 +29,12 @@ class Builds:
 
     def unsupported(self, resource: Resource) -> list[Path]:
         """A platform that can't run here, and newer base images."""
-        from specrun.build.executor import host_platform
+        from specrun.build.executor import is_built_here
 
-        spec, here = _spec(resource), str(host_platform())
-        found: list[Path] = [("platforms", index) for index, text in enumerate(spec.platforms or []) if text != here]
+        spec = _spec(resource)
+        found: list[Path] = [
+            ("platforms", index) for index, text in enumerate(spec.platforms or []) if not is_built_here(text)
+        ]
         found += [("pull",)] if spec.pull else []
         return found
 
