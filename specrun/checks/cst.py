@@ -269,7 +269,8 @@ def _list(values: Any, where: Path) -> list[Any]:
 
 def _typed(value: Any, kind: type[T], where: Path) -> T:
     if type(value) is not kind:  # true is no number here
-        raise BadTest(f"{where[-1]}: found {value!r}, expected {_NAMES[kind]}", where)
+        name = where[-1] if isinstance(where[-1], str) else f"{where[-2]}[{where[-1]}]"
+        raise BadTest(f"{name}: found {value!r}, expected {_NAMES[kind]}", where)
     return value
 
 

@@ -214,6 +214,7 @@ def read(paths: Iterable[str]) -> list[dict[str, Any]]:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
             if document["version"] != VERSION:
                 raise BadResults(f"{path}: found results of version {document['version']}, expected {VERSION}")
+            _verify(document["runs"], path, "runs")
             runs += document["runs"]
         except OSError as error:
             raise BadResults(f"{path}: {error.strerror}", hint="`specrun test` writes results.json") from error
@@ -222,6 +223,30 @@ def read(paths: Iterable[str]) -> list[dict[str, Any]]:
     if not runs:
         raise BadResults("there are no runs in the results", hint="`specrun test` makes some")
     return runs
+
+
+_NUMBER = (int, float)
+_COMMAND = {"line": str, "status": (int, type(None)), "output": str, "errors": str, "seconds": _NUMBER}
+_STEP = {"keyword": str, "text": str, "status": str, "error": str, "seconds": _NUMBER, "commands": list}
+_SCENARIO = {
+    "feature": str, "file": str, "scenario": str, "rule": str, "example": str, "line": int, "tags": list,
+    "status": str, "error": str, "seconds": _NUMBER, "steps": list, "planned": list,
+}  # fmt: skip
+_RUN = {"engine": str, "started": str, "configuration": dict, "scenarios": list}
+_PARTS: dict[str, dict[str, Any]] = {"runs": _RUN, "scenarios": _SCENARIO, "steps": _STEP, "commands": _COMMAND}
+"""What the entries of each list have."""
+
+
+def _verify(entries: Any, path: str, where: str) -> None:
+    """Refuse what a torn or edited file has in the place of runs, with its place."""
+    fields = _PARTS[where.rpartition(".")[2]]
+    for index, entry in enumerate(entries):
+        place = f"{where}[{index}]"
+        for name, kind in fields.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get(name), kind):
+                raise BadResults(f"{path}: {place}.{name} is missing, or not what `specrun test` writes")
+            if name in _PARTS:
+                _verify(entry[name], path, f"{place}.{name}")
 
 
 _SHORT_ERROR = 200

@@ -202,3 +202,25 @@ def test_what_is_no_document_of_results_is_refused(tmp_path: Path, text: str) ->
     file.write_text(text)
     with pytest.raises(model.BadResults):
         model.read([str(file)])
+
+
+@pytest.mark.parametrize(
+    ("damage", "place"),
+    [
+        (lambda one: one.pop("engine"), "runs[0].engine"),
+        (lambda one: one.update(scenarios={}), "runs[0].scenarios"),
+        (lambda one: one["scenarios"][1].update(line="3"), "runs[0].scenarios[1].line"),
+        (lambda one: one["scenarios"][0]["steps"].append(3), "runs[0].scenarios[0].steps[1].keyword"),
+        (lambda one: one["scenarios"][0]["steps"][0].update(commands=[{}]), "steps[0].commands[0].line"),
+    ],
+)
+def test_damaged_results_are_refused_with_the_place(tmp_path: Path, damage: Any, place: str) -> None:
+    one = run(scenario("good", "passed"), scenario("bad", "failed"))
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"version": 1, "runs": [one]}))
+    assert model.read([str(file)]) == [one]
+    damage(one)
+    file.write_text(json.dumps({"version": 1, "runs": [one]}))
+    with pytest.raises(model.BadResults) as caught:
+        model.read([str(file)])
+    assert f"{place} is missing" in str(caught.value)
