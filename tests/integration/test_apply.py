@@ -423,13 +423,9 @@ def test_plan_and_drift_share_what_is_settled_and_hide_nothing(host: Host, tmp_p
     host.ok("apply", folder)
     for change, status in (
         (("update", "--pids-limit", "77", "web"), (2, 2)),
-        (("rename", "web", "other"), (2, 2)),
-        (("kill", "web"), (2, 2)),
         (("rm", "-f", "web"), (2, 2)),
     ):
         host.ok(*change)
-        if change[0] == "kill":
-            host.ok("wait", "web")
         assert both() == (*status, True), change
         host.ok("apply", folder)
         assert both() == (0, 0, False)

@@ -170,13 +170,18 @@ class Stage:
     def begin(self, spec: Path) -> list[str]:
         """Have the base images that a section needs, and not those that it makes; gives the arguments of its specs."""
         text = spec.read_text()
-        self.run("volume", "rm", "notes")  # volumes survive their project
+        self.forget_volumes()
         for name in BASES:
             if f"tags: [{name}" in text:
                 self.run("rmi", name)
             else:
                 self.ok("tag", f"kept/{name}", name)
         return [*(["--profile", "myubuntu"] if "profiles:" in text else []), str(spec)]
+
+    def forget_volumes(self) -> None:
+        """Remove the volumes, which survive their project."""
+        for folder in (self.host.root / "volumes").glob("notes"):
+            self.ok("volume", "rm", folder.name)
 
     def still(self) -> None:
         """Kill what runs: some of the sections' commands heed no other signal."""
