@@ -30,7 +30,7 @@ class Mutation(NamedTuple):
 MUTATIONS = [
     Mutation(
         "CAP_NET_ADMIN is kept",
-        "specrun_runtime/capabilities.py",
+        "specrun_runtime/constants.py",
         '"KILL AUDIT_WRITE"',
         '"KILL AUDIT_WRITE NET_ADMIN"',
         "10_capabilities",
