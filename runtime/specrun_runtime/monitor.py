@@ -111,6 +111,7 @@ class Supervisor:
             os.kill(pid, _signal.SIGKILL)
         started = {"event": "started", "pid": pid, "start_time": self.state.start_time}
         say(started, descriptors[0] if terminal else -1)
+        starter.reap()
         return pid, outputs
 
     def _order(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Starter:
     def start(self, order: dict[str, Any], network: int) -> tuple[int, list[int], bool]:
         """The pid of the container's first process, the reading ends of its outputs, and whether that is a terminal.
 
-        Then, and also after a failure, the process of the starter has ended. Raises StartFailed.
+        That process is the caller's child when the starter was reaped. Raises StartFailed, and then it was.
         """
         try:
             self._orders.send(order, network)
@@ -44,12 +44,16 @@ class Starter:
         except BrokenPipeError:
             report, descriptors = None, []
         self._orders.close()
-        os.waitpid(self._pid, 0)
-        if report is None:
-            raise StartFailed("start the container", "the process that starts it was killed")
-        if report["event"] == "failed":
+        if report is None or report["event"] == "failed":
+            self.reap()
+            if report is None:
+                raise StartFailed("start the container", "the process that starts it was killed")
             raise StartFailed(report["step"], report["message"], report["number"], report["status"])
         return report["pid"], descriptors, report["terminal"]
+
+    def reap(self) -> None:
+        """Wait for the end of its process, which is near."""
+        os.waitpid(self._pid, 0)
 
 
 def load() -> None:
