@@ -14,13 +14,15 @@ from pathlib import Path
 
 
 @contextmanager
-def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
+def private_docker(*, rules: bool = False, below: str | None = None) -> Iterator[dict[str, str]]:
     """Start it, and give the environment that reaches it. Raises RuntimeError when it does not answer in 60 s.
+
+    Its folder is made in the folder `below`, by default the one for temporary files.
 
     Without `rules` it leaves the host's packet filter alone, and publishes ports by its proxy only; a table of our
     own lets its containers out.
     """
-    folder = tempfile.mkdtemp(prefix="srd-")
+    folder = tempfile.mkdtemp(prefix="srd-", dir=below)
     before = set(os.listdir("/sys/class/net"))
     saved = _Filter() if rules else None
     bridge, addresses = _make_bridge()
@@ -61,7 +63,8 @@ def private_docker(*, rules: bool = False) -> Iterator[dict[str, str]]:
 
 def _make_bridge() -> tuple[str, str]:
     """A bridge of a name and an address range that nobody else has; gives both."""
-    name = f"srd{os.getpid()}"
+    names = (f"srd{os.getpid()}{suffix}" for suffix in ("", *"abcdefgh"))
+    name = next(name for name in names if not os.path.exists(f"/sys/class/net/{name}"))
     routes = subprocess.run(["ip", "-4", "route"], capture_output=True, text=True, check=True).stdout
     second = next(number for number in range(30, 16, -1) if f"172.{number}." not in routes)
     for words in (["link", "add", name, "type", "bridge"], ["address", "add", f"172.{second}.0.1/16", "dev", name]):
