@@ -20,7 +20,6 @@ from specrun_runtime import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from specrun.engine.networking import Network
@@ -53,13 +52,12 @@ class Engine(Existing):
         stdout: int | None = None,
         stderr: int | None = None,
         ahead: Ahead | None = None,
-        meanwhile: Callable[[], None] = lambda: None,
     ) -> Running:
         """Make a container and start it; None for a stream leaves it to the log alone.
 
         The result's `await_start` raises StartFailed when the command can't be executed. A descriptor given as
         `stdin` only says that there will be input: `Running.wait` pumps it. A monitor that was spawned `ahead` must
-        have been given these streams; it is used or dropped. `meanwhile` is done while the container is started.
+        have been given these streams; it is used or dropped.
         """
         ahead = ahead or Ahead(self.root, stdin is not None or request.interactive and not request.tty, stdout, stderr)
         try:
@@ -74,7 +72,7 @@ class Engine(Existing):
             self.tell(container, "attach")
         try:
             streams = (stdin is not None, stdout is not None, stderr is not None)
-            self._start(container, running, monitor, streams, meanwhile)
+            self._start(container, running, monitor, streams)
         except BaseException:
             if not monitor.asked:  # nothing has begun, so nothing may be left
                 discard(self.root, container.id, container.id)
@@ -215,14 +213,12 @@ class Engine(Existing):
         running: Running,
         monitor: launch.Monitor,
         streams: tuple[bool, bool, bool],
-        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Ask the monitor to start the container and wait for its word; on any failure the monitor is seen off."""
         network = None
         try:
             network = networking.prepare(self.root, container.directory, container.record, monitor.pid)
             self._begin(container, network, monitor, *streams)
-            meanwhile()
             running.await_start()
         except BaseException:
             if not monitor.asked:  # else it is the monitor that lets go

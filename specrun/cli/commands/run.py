@@ -119,7 +119,7 @@ def _run(options: Parsed, context: Context) -> int:
                 request.image, options.pull, context,
                 lambda: engine.run(
                     request, stdin=stdin, stdout=stdout, stderr=stderr,
-                    ahead=ahead.pop() if ahead else None, meanwhile=engine.mend,
+                    ahead=ahead.pop() if ahead else None,
                 ),
             )  # fmt: skip
         except StartFailed as failure:
@@ -130,11 +130,13 @@ def _run(options: Parsed, context: Context) -> int:
     write_cidfile(options.cidfile, running.container_id)
     if request.detached:
         running.detach()
+        engine.mend()
         context.out(f"{running.container_id}\n")
         return 0
     if stdout is None and stderr is None:
         context.out(f"{running.container_id}\n")
     forwarder.begin(running)
+    engine.mend()  # while the container runs, so that nobody waits for it
     return running.wait(stdin)
 
 
@@ -146,14 +148,13 @@ def _run_in_terminal(options: Parsed, keys: bytes, context: Context) -> int:
     engine = context.engine()
     output, theirs = os.pipe2(os.O_CLOEXEC)
     try:
-        running = with_image(
-            request.image, options.pull, context, lambda: engine.run(request, stdout=theirs, meanwhile=engine.mend)
-        )
+        running = with_image(request.image, options.pull, context, lambda: engine.run(request, stdout=theirs))
     except StartFailed as failure:
         raise cannot_start(failure) from failure
     finally:
         os.close(theirs)
     write_cidfile(options.cidfile, running.container_id)
+    engine.mend()
     return running.relay(output, keys, typing=request.interactive)
 
 
