@@ -22,7 +22,7 @@ from specrun_runtime.errors import StartFailed
 from specrun_runtime.fds import start_time
 from specrun_runtime.joining import Joining
 from specrun_runtime.launch import FIRST_PRESERVED
-from specrun_runtime.reporting import REQUESTS, explain, read_request, say, settle, take_places
+from specrun_runtime.reporting import REPORTS, REQUESTS, explain, read_request, say, settle, take_places
 from specrun_runtime.spec import Process, Spec
 
 TYPE_CHECKING = False
@@ -79,6 +79,7 @@ def _create(request: dict[str, Any]) -> None:
     spec.root = os.path.join(request["bundle"], spec.root)
     preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
     body = init.Body(spec.process, init.Streams(0, 1, 2, preserved))
+    body.foreign = [REPORTS]  # or whoever waits for a report would not learn of our end before the container's
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     body.gate = init.Gate(
         os.open(f"{directory}/exec.fifo", os.O_RDWR | flags),  # a writer too, so that its end is never read
@@ -107,6 +108,7 @@ def _exec(request: dict[str, Any]) -> None:
     preserved = [FIRST_PRESERVED + index for index in range(request["preserved"])]
     stdin = 0 if request.get("stdin", True) else -1
     body = init.Body(process, init.Streams(stdin, 1, 2, preserved), user=request["user"])
+    body.foreign = [REPORTS]
     body.personality = request["personality"]
     body.groups = request.get("groups", [])
     cgroup = Cgroup(request["cgroup"]["name"], bases=request["cgroup"]["bases"])

@@ -77,7 +77,7 @@ class Gate:
 class Body:
     """All that makes a process the one that was asked for, whether it is a container's first or joins later."""
 
-    __slots__ = ("filter", "gate", "groups", "hooks", "personality", "process", "reaper", "streams", "user")
+    __slots__ = ("filter", "foreign", "gate", "groups", "hooks", "personality", "process", "reaper", "streams", "user")
 
     def __init__(self, process: Process, streams: Streams, *, user: str | None = None) -> None:
         self.process = process
@@ -94,6 +94,8 @@ class Body:
         """startContainer."""
         self.personality: int | None = None
         """`linux.personality`, as personality(2) has it; None to leave it."""
+        self.foreign: list[int] = []
+        """Descriptors of the launcher's that its end must close, and so this process may not hold, though it waits."""
 
 
 def become(spec: Spec, plan: Plan, cgroup: Cgroup, body: Body, channel: Channel, *, joined: bool) -> NoReturn:
@@ -104,6 +106,8 @@ def become(spec: Spec, plan: Plan, cgroup: Cgroup, body: Body, channel: Channel,
     """
     telling = _Telling(channel)
     try:
+        for descriptor in body.foreign:
+            os.close(descriptor)
         os.umask(0)
         os.setsid()
         present = capabilities.bounding()
@@ -135,6 +139,8 @@ def join(body: Body, channel: Channel) -> NoReturn:
     """Turn this process, which has joined a container's namespaces already, into another process of it."""
     telling = _Telling(channel)
     try:
+        for descriptor in body.foreign:
+            os.close(descriptor)
         os.umask(0)
         os.setsid()
         present = capabilities.bounding()
