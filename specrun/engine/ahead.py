@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from specrun.paths import Root
 
 
+def attached_streams(detached: bool, attach: list[str], interactive: bool) -> list[str]:
+    """The streams that whoever starts a container is attached to: those of `attach`, or those that make sense."""
+    if detached:
+        return []
+    return attach or ["stdout", "stderr", *(["stdin"] if interactive else [])]
+
+
 class Ahead:
     """A monitor with the container's standard streams; `feed` is the writing end of its stdin, or -1."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specrun.engine.ahead import attached_streams
 from specrun.engine.networking import NetworkRequest
 from specrun.engine.policies import Health, log_config, parse_restart
 from specrun.engine.resources import Resources
@@ -135,9 +136,7 @@ class ContainerRequest:
 
     def attached_streams(self) -> list[str]:
         """The streams that whoever starts it is attached to."""
-        if self.detached:
-            return []
-        return self.attach or ["stdout", "stderr", *(["stdin"] if self.interactive else [])]
+        return attached_streams(self.detached, self.attach, self.interactive)
 
     def check(self) -> None:
         """Refuse what can be refused without looking at the image or the store."""

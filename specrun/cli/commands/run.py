@@ -99,9 +99,9 @@ def run(arguments: list[str], context: Context) -> int:
 
 
 def _run(options: Parsed, context: Context) -> int:
-    from specrun.engine.ahead import Ahead
+    from specrun.engine.ahead import Ahead, attached_streams
 
-    streams = [] if options.detach else attached_streams(options)
+    streams = attached_streams(options.detach, [name.lower() for name in options.attach], options.interactive)
     stdin = 0 if "stdin" in streams else None
     stdout, stderr = (1 if "stdout" in streams else None), (2 if "stderr" in streams else None)
     # First of all, so that its interpreter gets ready while this one loads the rest.
@@ -217,12 +217,6 @@ def _request_to_run(options: Parsed) -> ContainerRequest:
     request = request_of(options)
     request.auto_remove, request.detached = options.rm, options.detach
     return request
-
-
-def attached_streams(options: Parsed) -> list[str]:
-    """The streams that whoever starts it is attached to."""
-    chosen = [stream.lower() for stream in options.attach]
-    return chosen or ["stdout", "stderr", *(["stdin"] if options.interactive else [])]
 
 
 def request_of(options: Parsed) -> ContainerRequest:
