@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from specrun.network.forwarding import FOLDER
+
 if TYPE_CHECKING:
     from specrun.paths import Root
 
@@ -20,7 +22,7 @@ def orphans(root: Root) -> list[str]:
 
 
 def left(identity: str, grace: float = 5.0) -> list[str]:
-    """Mounts, control groups, processes and links of the root `identity`, after up to `grace` seconds of waiting."""
+    """Mounts, control groups, processes, links and records of the root `identity`, after up to `grace` seconds."""
     deadline = time.monotonic() + grace
     while (found := _present(identity)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -32,6 +34,7 @@ def _present(identity: str) -> list[str]:
     found = [f"mount {line.split()[4]}" for line in mounts if identity in line]
     found += [f"control group {path}" for path in _groups(f"specrun-{identity}-")]
     found += [f"link {name}" for name in os.listdir("/sys/class/net") if identity in name]
+    found += [f"record {path}" for path in Path(FOLDER).glob(f"*/{identity}")]
     return found + [f"process {text}" for text in _processes(identity)]
 
 

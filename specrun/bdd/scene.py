@@ -82,11 +82,16 @@ def _lock(folder: Path) -> int | None:
 
 
 def clear(folder: Path, environment: dict[str, str], prefix: list[str]) -> None:
-    """Remove all containers of the scenario in `folder`, and with them what belongs to them; end its registries."""
+    """Remove all containers of the scenario in `folder`, and with them what belongs to them; end its registries.
+
+    Its networks go with its network namespace.
+    """
     from specrun.bdd.engines import own_command
+    from specrun.network import forwarding
     from specrun.registry.service import Service
 
-    if not (folder / "root" / "id").exists():
+    identity = folder / "root" / "id"
+    if not identity.exists():
         return
     for kept in (folder / "root" / "registries").glob("*/*/command.json"):
         Service(str(kept.parent)).stop()
@@ -95,6 +100,7 @@ def clear(folder: Path, environment: dict[str, str], prefix: list[str]) -> None:
     if done.stdout.split():
         removal = [*prefix, *own_command(), "rm", "-f", *done.stdout.split()]
         subprocess.run(removal, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    forwarding.forget(identity.read_text().strip())
 
 
 def _remove(folder: Path) -> None:

@@ -75,6 +75,12 @@ def switch_back(root: Root, *, but: Iterable[int]) -> None:
     _save(root.id, kept)
 
 
+def forget(identity: str) -> None:
+    """Forget what the root of that id has changed in network namespaces that end with it."""
+    for name in _listed(FOLDER):
+        _drop(f"{FOLDER}/{name}", identity)
+
+
 def _listeners() -> list[str]:
     """Whether a link heeds router advertisements, for each link."""
     folder = "net/ipv6/conf"
@@ -82,15 +88,16 @@ def _listeners() -> list[str]:
 
 
 def _folder() -> str:
-    """Of this network namespace."""
+    """Of this network namespace: by its inode, which tells whether it is there still, and by what no other ever has."""
+    inode = os.stat(links.NAMESPACE).st_ino
     plug = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         cookie = plug.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
     except OSError:  # before Linux 5.14
-        cookie = str(os.stat(links.NAMESPACE).st_ino)
+        cookie = ""
     finally:
         plug.close()
-    return f"{FOLDER}/{cookie}"
+    return f"{FOLDER}/{inode}.{cookie}"
 
 
 def _load(identity: str) -> dict[str, list[str]]:
@@ -105,16 +112,44 @@ def _load(identity: str) -> dict[str, list[str]]:
 
 def _save(identity: str, record: dict[str, list[str]]) -> None:
     folder = _folder()
-    if record:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        write_atomic(f"{folder}/{identity}", jsontext.dumps(record).encode(), durable=False)
+    if not record:
+        _drop(folder, identity)
         return
+    if not os.path.isdir(folder):
+        _forget_the_gone()
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    write_atomic(f"{folder}/{identity}", jsontext.dumps(record).encode(), durable=False)
+
+
+def _drop(folder: str, identity: str) -> None:
+    """Remove a record, and the folders that hold no more of them."""
     try:
         os.unlink(f"{folder}/{identity}")
         os.rmdir(folder)
         os.rmdir(FOLDER)
     except OSError:
         pass  # there is none, or others have theirs
+
+
+def _forget_the_gone() -> None:
+    """Remove the records of network namespaces that ended, and their networks with them, before anybody removed these.
+
+    A namespace is there while a process is in it or a mount holds it.
+    """
+    names = _listed(FOLDER)
+    if not names:
+        return
+    roots = (line.split(" ", 4)[3] for line in _read("/proc/self/mountinfo").splitlines())
+    found = {root[5:-1] for root in roots if root.startswith("net:[")}
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            found.add(str(os.stat(f"/proc/{process}/ns/net").st_ino))
+        except OSError:
+            continue  # it has ended, or is somebody else's
+    for name in names:
+        if name.partition(".")[0] not in found:
+            for identity in _listed(f"{FOLDER}/{name}"):
+                _drop(f"{FOLDER}/{name}", identity)
 
 
 def _of_others(root: Root) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,28 @@ def test_a_root_whose_folder_was_removed_counts_no_more(apart: Namespace, roots:
     two.ok("network", "rm", "b")
     assert apart.get() == "0"
     assert records(*roots) == []
+
+
+def test_records_end_with_their_namespace(apart: Namespace, roots: tuple[Host, Host]) -> None:
+    one, two = roots
+    place = one.folder / "mounted"
+    place.touch()
+    ended, mounted = Namespace(), Namespace()
+    subprocess.run(["mount", "--bind", mounted.path, str(place)], check=True)
+    try:
+        one.prefix, two.prefix = ended.enter, ["nsenter", f"--net={place}"]
+        for namespace, root in zip((ended, mounted), roots, strict=True):
+            namespace.put(IPV4, "0")
+            root.ok("network", "create", "a")
+        ended.close()
+        mounted.close()
+        one.prefix = apart.enter
+        one.ok("network", "create", "b")
+        assert sorted(records(one, two)) == sorted((root.root / "id").read_text() for root in roots)
+        two.ok("network", "rm", "a")
+        assert len(records(one, two)) == 1
+    finally:
+        two.prefix = apart.enter
+        ended.close()
+        mounted.close()
+        subprocess.run(["umount", str(place)], check=True)
