@@ -41,8 +41,9 @@ def switch_on(root: Root, *, ipv6: bool) -> None:
             # A router ignores advertisements, and would lose its own routes, unless it is told otherwise.
             wanted.update({key: "2" for key in _listeners() if get(key) == "1"})
         wanted[_IPV6] = "1"
-    mine, theirs = _load(root.id), _of_others(root)
-    known = dict(mine)
+    known = _load(root.id)
+    theirs, gone = _of_others(root)
+    mine = {**_of_the_gone(gone), **known}
     for key, value in wanted.items():
         if get(key) not in (value, ""):
             mine.setdefault(key, [get(key), value])
@@ -52,6 +53,8 @@ def switch_on(root: Root, *, ipv6: bool) -> None:
         mine.update({key: value for key, value in theirs.items() if key in _listeners() and key not in mine})
     if mine != known:
         _save(root.id, mine)
+    for identity in gone:
+        _save(identity, {})
     for key, value in wanted.items():
         if get(key) not in (value, ""):
             put(key, value)
@@ -62,17 +65,19 @@ def switch_back(root: Root, *, but: Iterable[int]) -> None:
 
     The caller is the only one of all roots that looks at it.
     """
-    mine = _load(root.id)
+    theirs, gone = _of_others(root)
+    mine = {**_of_the_gone(gone), **_load(root.id)}
     kept = {key: value for key, value in mine.items() if (6 if "ipv6" in key else 4) in but}
-    if kept == mine:
+    if kept == mine and not gone:
         return
-    theirs = _of_others(root)
     ours = {key: value for key, value in mine.items() if key not in kept and key not in theirs}
     ours = {key: value for key, value in ours.items() if get(key) == value[1]}
     if ours and not _is_relied_upon(root):
         for key, (before, _) in sorted(ours.items()):  # net/ipv6/conf/all first: it changes the links' too
             put(key, before)
     _save(root.id, kept)
+    for identity in gone:
+        _save(identity, {})
 
 
 def forget(identity: str) -> None:
@@ -152,21 +157,26 @@ def _forget_the_gone() -> None:
                 _drop(f"{FOLDER}/{name}", identity)
 
 
-def _of_others(root: Root) -> dict[str, list[str]]:
-    """What other roots have recorded that still have networks here; what is left of others is removed."""
-    found: dict[str, list[str]] = {}
-    try:
-        entries = os.listdir(_folder())
-    except FileNotFoundError:
-        return {}
-    for identity in entries:
+def _of_others(root: Root) -> tuple[dict[str, list[str]], list[str]]:
+    """What other roots have recorded that still have networks here, and which roots have recorded something and none.
+
+    The latter were removed, were killed before they switched it back, or are about to do so.
+    """
+    theirs: dict[str, list[str]] = {}
+    gone = []
+    for identity in _listed(_folder()):
         if identity == root.id:
             continue
         if _is_here(identity):
-            found.update(_load(identity))
+            theirs.update(_load(identity))
         else:
-            _save(identity, {})
-    return found
+            gone.append(identity)
+    return theirs, gone
+
+
+def _of_the_gone(identities: list[str]) -> dict[str, list[str]]:
+    """What roots without networks have recorded, and whoever looks next has to switch back in their place."""
+    return {key: value for identity in identities for key, value in _load(identity).items()}
 
 
 def _is_here(identity: str) -> bool:

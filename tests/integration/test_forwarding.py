@@ -81,18 +81,36 @@ def test_what_was_on_or_was_changed_by_others_is_left_alone(apart: Namespace, ro
     assert apart.get() == "0"
 
 
-def test_a_root_whose_folder_was_removed_counts_no_more(apart: Namespace, roots: tuple[Host, Host]) -> None:
-    one, two = roots
-    one.ok("network", "create", "a")
-    two.ok("network", "create", "b")
-    identity = (one.root / "id").read_text()
+def without_networks(apart: Namespace, root: Host) -> None:
+    """Take away what a root has there, as `rm` does before it looks at forwarding."""
+    identity = (root.root / "id").read_text()
     for family in ("inet", "bridge"):
         apart.sh(f"nft delete table {family} specrun_{identity}")
     for link in apart.links():
         if link.startswith(f"b{identity}"):
             apart.sh(f"ip link delete {link}")
+
+
+def test_a_root_whose_folder_was_removed_counts_no_more(apart: Namespace, roots: tuple[Host, Host]) -> None:
+    one, two = roots
+    one.ok("network", "create", "a")
+    two.ok("network", "create", "b")
+    without_networks(apart, one)
     two.ok("network", "rm", "b")
     assert apart.get() == "0"
+    assert records(*roots) == []
+
+
+def test_what_a_killed_root_has_not_switched_back_the_next_one_does(apart: Namespace, roots: tuple[Host, Host]) -> None:
+    one, two = roots
+    one.ok("network", "create", "a")
+    without_networks(apart, one)
+    two.ok("network", "create", "--ipv6", "b")
+    assert records(*roots) == [(two.root / "id").read_text()]
+    one.ok("network", "rm", "a")  # as if it had been about to look
+    assert apart.get() == "1"
+    two.ok("network", "rm", "b")
+    assert (apart.get(), apart.get(IPV6)) == ("0", "0")
     assert records(*roots) == []
 
 
