@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from specrun.network.forwarding import FOLDER
+from specrun.network import forwarding
 
 if TYPE_CHECKING:
     from specrun.paths import Root
@@ -34,7 +34,7 @@ def _present(identity: str) -> list[str]:
     found = [f"mount {line.split()[4]}" for line in mounts if identity in line]
     found += [f"control group {path}" for path in _groups(f"specrun-{identity}-")]
     found += [f"link {name}" for name in os.listdir("/sys/class/net") if identity in name]
-    found += [f"record {path}" for path in Path(FOLDER).glob(f"*/{identity}")]
+    found += [f"record {path}" for path in forwarding.records(identity)]
     return found + [f"process {text}" for text in _processes(identity)]
 
 

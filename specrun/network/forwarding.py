@@ -80,10 +80,16 @@ def switch_back(root: Root, *, but: Iterable[int]) -> None:
         _save(identity, {})
 
 
+def records(identity: str) -> list[str]:
+    """The files in which the root of that id has recorded what it has changed, one for each network namespace."""
+    paths = (f"{FOLDER}/{name}/{identity}" for name in _listed(FOLDER))
+    return [path for path in paths if os.path.exists(path)]
+
+
 def forget(identity: str) -> None:
     """Forget what the root of that id has changed in network namespaces that end with it."""
-    for name in _listed(FOLDER):
-        _drop(f"{FOLDER}/{name}", identity)
+    for path in records(identity):
+        _drop(os.path.dirname(path), identity)
 
 
 def _listeners() -> list[str]:

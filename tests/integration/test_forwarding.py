@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.support.host import Host
 from tests.support.namespace import IPV4, IPV6, Namespace
 
-RECORDS = Path("/run/specrun/forwarding")
+RECORDS = "/run/specrun/forwarding"
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def roots(apart: Namespace, host: Host, empty_host: Host) -> tuple[Host, Host]:
 def records(*roots: Host) -> list[str]:
     """The roots that have recorded what they have changed."""
     known = [(root.root / "id").read_text() for root in roots if (root.root / "id").exists()]
-    return [path.name for path in RECORDS.glob("*/*") if path.name in known]
+    return [name for _, _, names in os.walk(RECORDS) for name in names if name in known]
 
 
 def test_the_last_root_that_needs_it_switches_it_off(apart: Namespace, roots: tuple[Host, Host]) -> None:

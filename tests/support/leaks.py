@@ -28,7 +28,7 @@ def present(marks: tuple[str, ...]) -> dict[str, set[str]]:
         "processes": _processes(marks),
         "links": set(os.listdir("/sys/class/net")),
         "tables": _tables(),
-        "forwarding": {str(path) for path in Path("/run/specrun/forwarding").glob("*/*")},
+        "forwarding": _forwarding(),
     }
     marked = {kind: {thing for thing in things if _is_marked(thing, marks)} for kind, things in found.items()}
     return {kind: things for kind, things in marked.items() if things}
@@ -53,6 +53,11 @@ def _mounts() -> set[str]:
 
 def _cgroups() -> set[str]:
     return {os.path.join(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names}
+
+
+def _forwarding() -> set[str]:
+    # Not by pathlib, whose glob fails where a folder goes meanwhile.
+    return {f"{folder}/{name}" for folder, _, names in os.walk("/run/specrun/forwarding") for name in names}
 
 
 def _tables() -> set[str]:
