@@ -8,6 +8,13 @@ import os
 from specrun.cli.options import Option
 from specrun.errors import SpecrunError, UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Started = TypeVar("Started")
+
 DETACH_KEYS = Option(
     "--detach-keys", "value", "Override the key sequence for detaching (default ctrl-p,ctrl-q)", "keys"
 )
@@ -57,6 +64,25 @@ def window_size() -> tuple[int, int]:
     except OSError:
         return 0, 0
     return rows, columns
+
+
+def with_output(start: Callable[[int], Started]) -> tuple[Started, int]:
+    """What `start` gives, which is told where a container's terminal is to be shown, and where that can be read.
+
+    Raises SpecrunError.
+    """
+    from specrun_runtime.errors import StartFailed
+
+    output, theirs = os.pipe2(os.O_CLOEXEC)
+    try:
+        return start(theirs), output
+    except BaseException as failure:
+        os.close(output)
+        if isinstance(failure, StartFailed):
+            raise cannot_start(failure) from failure
+        raise
+    finally:
+        os.close(theirs)
 
 
 def detach_keys(text: str) -> bytes:

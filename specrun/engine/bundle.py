@@ -108,7 +108,7 @@ def configuration(
         **({"hostname": record.config["Hostname"]} if "uts" in namespaces else {}),
         **({"domainname": domain} if (domain := record.config["Domainname"]) else {}),
         "mounts": mounts,
-        "annotations": security.annotations(),
+        "annotations": {**record.host_config.get("Annotations", {}), **security.annotations()},
         "linux": {
             "namespaces": [{"type": kind, **({"path": path} if path else {})} for kind, path in namespaces.items()],
             "sysctl": security.sysctls(network.namespace) if own_network else {},

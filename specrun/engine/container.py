@@ -105,6 +105,11 @@ def policy_name(container: Container) -> str:
     return str(policy.get("Name") or "no")
 
 
+def patience(container: Container, timeout: float | None) -> float:
+    """How many seconds a stop waits before it kills: `timeout`, or what the container was made with."""
+    return float(container.config.get("StopTimeout", 10) if timeout is None else timeout)
+
+
 def make_mark(container: Container, mark: str) -> None:
     """Leave an empty file in the container's folder, which its monitor looks for."""
     os.close(os.open(f"{container.directory}/{mark}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))

@@ -6,7 +6,7 @@ import os
 import time
 
 from specrun.engine import bundle, orders, policies, resources
-from specrun.engine.container import Container, clear_mark, make_mark, policy_name
+from specrun.engine.container import Container, clear_mark, make_mark, patience, policy_name
 from specrun.engine.record import claim_name, release_name
 from specrun.engine.security import Security
 from specrun.engine.settings import record_of
@@ -53,12 +53,15 @@ def require_running(engine: Existing, container: Container) -> None:
         raise Conflict(f"Container {container.id} is not running")
 
 
-def restart(engine: Engine, container: Container, timeout: float) -> None:
-    """Stop and start it; one that is to be removed at its end is kept. Raises StartFailed."""
+def restart(engine: Engine, container: Container, timeout: float | None = None, signal: int = 0) -> None:
+    """Stop and start it; one that is to be removed at its end is kept. Raises StartFailed.
+
+    `timeout` and `signal` are those of `stop`.
+    """
     if container.record.auto_remove and container.state.is_up:
-        _stop_and_keep(engine, container, timeout)
+        _stop_and_keep(engine, container, patience(container, timeout), signal or engine.stop_signal(container))
     else:
-        engine.stop(container, timeout)
+        engine.stop(container, timeout, signal)
     running = engine.start(engine.get(container.id))
     clear_mark(container, state.KEPT_MARK)
     if running:
@@ -66,19 +69,18 @@ def restart(engine: Engine, container: Container, timeout: float) -> None:
     engine.tell(container, "restart")
 
 
-def _stop_and_keep(engine: Engine, container: Container, timeout: float) -> None:
+def _stop_and_keep(engine: Engine, container: Container, timeout: float, number: int) -> None:
     """Hold a share of the responsibility, so that nobody takes the ended container for one that is to be removed."""
     owner = state.own(container.directory)
     try:
         make_mark(container, state.KEPT_MARK)
-        number = engine.stop_signal(container)
-        for signal, patience in ((number, timeout), (9, 10.0)):
+        for signal, seconds in ((number, timeout), (9, 10.0)):
             try:
                 engine.kill(container, signal)
             except Conflict:
                 pass  # it ended by itself
-            deadline = time.monotonic() + patience
-            while time.monotonic() < deadline:
+            deadline = time.monotonic() + seconds
+            while seconds < 0 or time.monotonic() < deadline:
                 if not state.load(container.directory).is_up:
                     return
                 time.sleep(0.01)

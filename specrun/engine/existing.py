@@ -12,7 +12,7 @@ import time
 
 from specrun import events
 from specrun.engine import groups
-from specrun.engine.container import Changing, Container, ContainerNotFound, make_mark, policy_name
+from specrun.engine.container import Changing, Container, ContainerNotFound, make_mark, patience, policy_name
 from specrun.engine.mend import discard, mend
 from specrun.engine.record import Record, event_attributes, holder_of, release_name
 from specrun.engine.signals import signal_number
@@ -116,14 +116,17 @@ class Existing:
         """The number of the signal that asks it to end."""
         return signal_number(container.config.get("StopSignal") or "SIGTERM")
 
-    def stop(self, container: Container, timeout: float = 10.0) -> None:
-        """The stop signal, and SIGKILL after `timeout` seconds; returns when the container has ended."""
+    def stop(self, container: Container, timeout: float | None = None, signal: int = 0) -> None:
+        """Send `signal`, and SIGKILL after `timeout` seconds; returns when the container has ended.
+
+        Left out, both are the container's own. A negative timeout never ends.
+        """
         if not container.state.is_up:
             return
         _stay_down(container)
         try:
-            self.kill(container, self.stop_signal(container))
-            if not self.ends_within(container, timeout):
+            self.kill(container, signal or self.stop_signal(container))
+            if not self.ends_within(container, patience(container, timeout)):
                 self.kill(container)
                 self._require_end(container)
         except Conflict:
@@ -172,7 +175,7 @@ class Existing:
         return Changing(container)
 
     def ends_within(self, container: Container, timeout: float) -> bool:
-        """Whether the monitor lets go of the container within `timeout` seconds."""
+        """Whether the monitor lets go of the container within `timeout` seconds; a negative one never ends."""
         began = time.monotonic()
         while True:
             if not os.path.exists(container.directory):
@@ -182,7 +185,7 @@ class Existing:
                 os.close(owner)
                 return True
             waited = time.monotonic() - began
-            if waited > timeout:
+            if 0 <= timeout < waited:
                 return False
             time.sleep(0.001 if waited < 0.1 else 0.005)
 

@@ -20,6 +20,7 @@ class ContainerRequest:
     """All that can be asked of a new container; what is left out is the image's or Docker's default."""
 
     __slots__ = (
+        "annotations",
         "attach",
         "auto_remove",
         "command",
@@ -81,6 +82,7 @@ class ContainerRequest:
         groups: list[str] | None = None,
         resources: Resources | None = None,
         sysctls: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
         restart: str = "",
         health: Health | None = None,
         init: bool = False,
@@ -122,6 +124,8 @@ class ContainerRequest:
         """Names or numbers of further groups, as the image knows them."""
         self.resources = resources or Resources()
         self.sysctls = sysctls or {}
+        self.annotations = annotations or {}
+        """For the runtime; they are no labels, and nothing of the engine's heeds them."""
         self.restart = restart
         """`no`, `always`, `unless-stopped` or `on-failure[:COUNT]`."""
         self.health = health or Health()

@@ -22,6 +22,7 @@ class Resources:
 
     __slots__ = (
         "blkio_weight",
+        "cgroup_rules",
         "cpu_period",
         "cpu_quota",
         "cpu_shares",
@@ -32,11 +33,14 @@ class Resources:
         "memory",
         "memory_reservation",
         "memory_swap",
+        "memory_swappiness",
         "oom_kill_disable",
         "oom_score_adj",
         "pids_limit",
         "shm_size",
+        "throttles",
         "ulimits",
+        "weights",
     )
 
     def __init__(
@@ -45,6 +49,7 @@ class Resources:
         memory: int = 0,
         memory_swap: int = 0,
         memory_reservation: int = 0,
+        memory_swappiness: int = -1,
         cpus: float = 0.0,
         cpu_shares: int = 0,
         cpu_period: int = 0,
@@ -58,11 +63,16 @@ class Resources:
         shm_size: int = 0,
         ulimits: list[str] | None = None,
         devices: list[str] | None = None,
+        cgroup_rules: list[str] | None = None,
+        weights: list[str] | None = None,
+        throttles: dict[str, list[str]] | None = None,
     ) -> None:
         self.memory = memory
         self.memory_swap = memory_swap
         """Memory and swap together; twice `memory` where it is left out."""
         self.memory_reservation = memory_reservation
+        self.memory_swappiness = memory_swappiness
+        """0 to 100; -1 for the host's."""
         self.cpus = cpus
         self.cpu_shares = cpu_shares
         self.cpu_period = cpu_period
@@ -79,6 +89,12 @@ class Resources:
         """`NAME=SOFT[:HARD]`, each."""
         self.devices = devices or []
         """`DEVICE[:PATH_IN_CONTAINER][:rwm]`, each."""
+        self.cgroup_rules = cgroup_rules or []
+        """`TYPE MAJOR:MINOR ACCESS`, each: what a device may be used for whose node the container makes itself."""
+        self.weights = weights or []
+        """`DEVICE:WEIGHT`, each."""
+        self.throttles = throttles or {}
+        """`DEVICE:RATE`, each, by the name of its HostConfig field, as THROTTLES has them."""
 
     def host_config(self) -> dict[str, Any]:
         """What was asked for, by the names of Docker's HostConfig; what was not is left out."""
@@ -99,10 +115,17 @@ class Resources:
             "ShmSize": self.shm_size,
             "Ulimits": [parse_ulimit(text) for text in self.ulimits],
             "Devices": [parse_device(text) for text in self.devices],
+            "DeviceCgroupRules": [_cgroup_rule(text) for text in self.cgroup_rules],
+            "BlkioWeightDevice": [parse_weight(text) for text in self.weights],
         }
+        for name, rates in self.throttles.items():
+            values[name] = [parse_rate(text, sized=name.endswith("Bps")) for text in rates]
         if self.memory > 0 and not self.memory_swap:
             values["MemorySwap"] = 2 * self.memory
-        return {name: value for name, value in values.items() if value}
+        found = {name: value for name, value in values.items() if value}
+        if self.memory_swappiness != -1:
+            found["MemorySwappiness"] = self.memory_swappiness
+        return found
 
 
 def check(host: dict[str, Any]) -> None:
@@ -125,6 +148,9 @@ def check(host: dict[str, Any]) -> None:
         raise UsageError("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     if (weight := host.get("BlkioWeight") or 0) and not 10 <= weight <= 1000:
         raise UsageError("Range of blkio weight is from 10 to 1000")
+    swappiness = host.get("MemorySwappiness")
+    if swappiness is not None and not 0 <= swappiness <= 100:
+        raise UsageError(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
     if not -1000 <= (host.get("OomScoreAdj") or 0) <= 1000:
         raise UsageError(
             f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]",
@@ -160,13 +186,45 @@ def runtime_resources(host: dict[str, Any]) -> dict[str, Any]:
         "reservation": host.get("MemoryReservation"),
         "disableOOMKiller": host.get("OomKillDisable"),
     }
+    memory = {key: value for key, value in limits.items() if value}
+    if (swappiness := host.get("MemorySwappiness")) is not None:
+        memory["swappiness"] = swappiness
     found: dict[str, Any] = {
         "cpu": {key: value for key, value in cpu.items() if value},
-        "memory": {key: value for key, value in limits.items() if value},
+        "memory": memory,
         "pids": {"limit": pids} if (pids := host.get("PidsLimit")) else {},
-        "blockIO": {"weight": weight} if (weight := host.get("BlkioWeight")) else {},
+        "blockIO": _block_io(host),
     }
     return {key: value for key, value in found.items() if value}
+
+
+THROTTLES = {
+    "BlkioDeviceReadBps": "throttleReadBpsDevice",
+    "BlkioDeviceWriteBps": "throttleWriteBpsDevice",
+    "BlkioDeviceReadIOps": "throttleReadIOPSDevice",
+    "BlkioDeviceWriteIOps": "throttleWriteIOPSDevice",
+}
+"""HostConfig -> `linux.resources.blockIO`."""
+
+
+def _block_io(host: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"weight": weight} if (weight := host.get("BlkioWeight")) else {}
+    if weights := host.get("BlkioWeightDevice"):
+        found["weightDevice"] = [{**_block_device(item["Path"]), "weight": item["Weight"]} for item in weights]
+    for name, field in THROTTLES.items():
+        if rates := host.get(name):
+            found[field] = [{**_block_device(item["Path"]), "rate": item["Rate"]} for item in rates]
+    return found
+
+
+def _block_device(path: str) -> dict[str, int]:
+    try:
+        info = os.stat(path)
+    except OSError as error:
+        raise SpecrunError(f"the device {path} cannot be looked at: {error.strerror}") from error
+    if info.st_mode & 0o170000 != 0o060000:
+        raise SpecrunError(f"{path} is no block device", hint="limits of input and output are those of block devices")
+    return {"major": os.major(info.st_rdev), "minor": os.minor(info.st_rdev)}
 
 
 def limited(document: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +238,8 @@ def limited(document: dict[str, Any], host: dict[str, Any]) -> dict[str, Any]:
         nodes, rules = devices(host)
         linux["devices"] = [*linux.get("devices", ()), *nodes]
         linux["resources"]["devices"] = [*linux["resources"]["devices"], *rules]
+    if texts := host.get("DeviceCgroupRules"):
+        linux["resources"]["devices"] = [*linux["resources"]["devices"], *map(_runtime_rule, texts)]
     if host.get("Sysctls"):
         linux["sysctl"] = {**linux["sysctl"], **host["Sysctls"]}
     if host.get("ShmSize"):
@@ -247,6 +307,58 @@ def parse_device(text: str) -> dict[str, str]:
 
 def _is_access(text: str) -> bool:
     return 0 < len(text) <= 3 and set(text) <= set("rwm") and len(set(text)) == len(text)
+
+
+def _cgroup_rule(text: str) -> str:
+    """`c 10:229 rwm`, as Docker takes it. Raises UsageError."""
+    kind, _, rest = text.partition(" ")
+    numbers, _, access = rest.partition(" ")
+    major, colon, minor = numbers.partition(":")
+    known = all(number == "*" or number.isascii() and number.isdigit() for number in (major, minor))
+    if kind not in ("a", "b", "c") or not colon or not known or not _is_access(access):
+        raise UsageError(
+            f"invalid device cgroup format '{text}'", hint='expected TYPE MAJOR:MINOR ACCESS, such as "c 10:229 rwm"'
+        )
+    return text
+
+
+def _runtime_rule(text: str) -> dict[str, Any]:
+    kind, numbers, access = text.split(" ")
+    major, _, minor = numbers.partition(":")
+    rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
+    return rule | {name: int(value) for name, value in (("major", major), ("minor", minor)) if value != "*"}
+
+
+def parse_weight(text: str) -> dict[str, Any]:
+    """`/dev/sda:200` as Docker records it. Raises UsageError."""
+    path, value = _of_device(text)
+    if not value.isascii() or not value.isdigit() or not (value == "0" or 10 <= int(value) <= 1000):
+        raise UsageError(f"invalid weight for device: {text}", hint="weights are 10 to 1000, or 0 for none")
+    return {"Path": path, "Weight": int(value)}
+
+
+def parse_rate(text: str, *, sized: bool) -> dict[str, Any]:
+    """`/dev/sda:1mb`, or `/dev/sda:1000` operations a second, as Docker records it. Raises UsageError."""
+    from specrun.engine.policies import parse_size
+
+    path, value = _of_device(text)
+    form = "<device-path>:<number>[<unit>], with kb, mb or gb as unit" if sized else "<device-path>:<number>"
+    try:
+        rate = parse_size(value, "rate") if sized else int(value)
+    except (SpecrunError, ValueError):
+        rate = -1
+    if rate < 0:
+        raise UsageError(f"invalid rate for device: {text}", hint=f"expected {form}")
+    return {"Path": path, "Rate": rate}
+
+
+def _of_device(text: str) -> tuple[str, str]:
+    path, colon, value = text.partition(":")
+    if not path or not colon:
+        raise UsageError(f"bad format: {text}", hint="expected DEVICE:VALUE, such as /dev/sda:200")
+    if not path.startswith("/dev/"):
+        raise UsageError(f"bad format for device path: {text}", hint="devices are files of /dev")
+    return path, value
 
 
 def devices(host: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -69,6 +69,7 @@ def record_of(request: ContainerRequest, image: Image, identity: str) -> Record:
             "RestartPolicy": policies.parse_restart(request.restart),
             "LogConfig": policies.log_config(request.log_driver, request.log_options),
             **({"Sysctls": request.sysctls} if request.sysctls else {}),
+            **({"Annotations": request.annotations} if request.annotations else {}),
             **({"GroupAdd": request.groups} if request.groups else {}),
             **({"Init": True} if request.init else {}),
         },

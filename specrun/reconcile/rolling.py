@@ -158,4 +158,4 @@ def rename(view: View, container: Container, name: str) -> None:
 
 
 def _stop(view: View, container: Container) -> None:
-    view.engine.stop(view.engine.get(container.id), float(container.config.get("StopTimeout", 10)))
+    view.engine.stop(view.engine.get(container.id))

@@ -152,6 +152,29 @@ def test_run_in_a_terminal(host: Host) -> None:
     assert host.containers() == []
 
 
+def test_start_in_a_terminal(host: Host) -> None:
+    host.ok("create", "-ti", "--name", "one", "--network", "none", "busybox", "sh")
+    screen = Screen(host, "start", "-ai", "--detach-keys", "ctrl-x", "one")
+    assert screen.awaits("/ # "), screen.shown
+    screen.type("stty size; echo is $((40 + 2))\n")
+    assert screen.awaits("24 80") and screen.awaits("is 42"), screen.shown
+    screen.type("\x18")
+    assert screen.end() == 0
+    again = Screen(host, "start", "-ai", "one")  # which runs still
+    again.type("exit 5\n")
+    assert again.end() == 5
+    assert host.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one") == "exited 5\n"
+
+
+def test_start_without_a_terminal(host: Host) -> None:
+    host.ok("create", "-i", "--name", "one", "--network", "none", "busybox", "cat")
+    assert host.run("start", "-ai", "one", input=b"hello\n").stdout == b"hello\n"
+    host.ok("create", "-ti", "--name", "two", "--network", "none", "busybox", "cat")
+    done = host.run("start", "-ai", "two")
+    assert (done.returncode, b"the input device is not a TTY" in done.stderr) == (1, True)
+    assert host.ok("inspect", "-f", "{{.State.Status}}", "two") == "created\n"
+
+
 def test_exec_in_a_terminal(host: Host) -> None:
     with running(host):
         screen = Screen(host, "exec", "-ti", "one", "/bin/sh")

@@ -132,6 +132,52 @@ def test_limits_are_set_and_updated(host: Host) -> None:
     assert b"Minimum memoryswap limit" in done.stderr
 
 
+def test_limits_of_devices(host: Host) -> None:
+    disk = next(name for name in sorted(os.listdir("/sys/block")) if os.path.exists(f"/dev/{name}"))
+    number = Path(f"/sys/block/{disk}/dev").read_text().strip()
+    kinds = {"read-bps": "3mb", "write-bps": "4mb", "read-iops": "50", "write-iops": "60"}
+    limits = [word for kind, rate in kinds.items() for word in (f"--device-{kind}", f"/dev/{disk}:{rate}")]
+    host.ok(*QUIET, "--name", "one", *limits, "busybox", "sleep", "300")
+    host.ok("update", "--pids-limit", "88", "one")
+    host.ok("restart", "-t", "0", "one")
+    group = next(Path("/sys/fs/cgroup/blkio").glob(f"specrun-{(host.root / 'id').read_text()}-*"))
+    found = {kind: (group / f"blkio.throttle.{kind.replace('-', '_')}_device").read_text() for kind in kinds}
+    rates = {"read-bps": 3 << 20, "write-bps": 4 << 20, "read-iops": 50, "write-iops": 60}
+    assert found == {kind: f"{number} {rate}\n" for kind, rate in rates.items()}
+    recorded = json.loads(host.ok("inspect", "-f", "{{json .HostConfig}}", "one"))
+    assert recorded["BlkioDeviceWriteIOps"] == [{"Path": f"/dev/{disk}", "Rate": 60}]
+    done = host.run("run", "--rm", "--network", "none", "--device-read-bps", "/dev/null:1mb", "busybox", "true")
+    assert done.returncode and b"/dev/null is no block device" in done.stderr
+    assert len(host.containers()) == 1
+
+
+def test_devices_by_number_swappiness_and_annotations(host: Host) -> None:
+    script = "mknod /dev/x c 10 229; (: < /dev/x) && echo opened; cat /sys/fs/cgroup/memory/memory.swappiness"
+    options = ("--rm", "--network", "none", "--annotation", "a.b=c=d", "--memory-swappiness", "0")
+    assert host.run("run", *options, "busybox", "sh", "-c", script).stdout == b"0\n"
+    rule = ("--device-cgroup-rule", "c 10:229 rwm")
+    assert host.ok("run", *options, *rule, "busybox", "sh", "-c", script) == "opened\n0\n"
+    host.ok("create", *options[1:], *rule, "--blkio-weight-device", "/dev/x:200", "--name", "one", "busybox")
+    recorded = json.loads(host.ok("inspect", "-f", "{{json .HostConfig}}", "one"))
+    assert recorded["Annotations"] == {"a.b": "c=d"} and recorded["MemorySwappiness"] == 0
+    assert recorded["DeviceCgroupRules"] == ["c 10:229 rwm"]
+    assert recorded["BlkioWeightDevice"] == [{"Path": "/dev/x", "Weight": 200}]
+
+
+def test_a_stop_by_another_signal_and_without_an_end(host: Host) -> None:
+    script = "trap 'exit 9' USR1; trap 'exit 8' RTMIN+3; trap '' TERM; while :; do sleep 0.1; done"
+    host.ok(*QUIET, "--name", "one", "--stop-timeout", "0", "busybox", "sh", "-c", script.replace("RTMIN+3", "37"))
+    time.sleep(0.5)
+    host.ok("restart", "--signal", "USR1", "--timeout", "-1", "one")
+    time.sleep(0.5)
+    host.ok("stop", "-s", "RTMIN+3", "-t", "-1", "one")
+    assert _show(host, ".State.ExitCode", "one") == "8"
+    host.ok("start", "one")
+    host.ok("stop", "one")
+    assert _show(host, ".State.ExitCode", "one") == "137"
+    assert b"Invalid signal: RTMIN+99" in host.run("stop", "-s", "RTMIN+99", "one").stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -144,6 +190,15 @@ def test_limits_are_set_and_updated(host: Host) -> None:
         (["--log-opt", "mode=x"], "unknown log opt 'mode'"),
         (["--runtime", "runc"], "unknown or invalid runtime name: runc"),
         (["--health-interval", "1x"], 'invalid duration "1x"'),
+        (["--memory-swappiness", "101"], "valid memory swappiness range is 0-100"),
+        (["--device-read-bps", "/dev/x"], "bad format: /dev/x"),
+        (["--device-write-bps", "x:1"], "bad format for device path: x:1"),
+        (["--device-read-iops", "/dev/x:1mb"], "invalid rate for device: /dev/x:1mb"),
+        (["--device-write-bps", "/dev/x:-1"], "invalid rate for device: /dev/x:-1"),
+        (["--blkio-weight-device", "/dev/x:9"], "invalid weight for device: /dev/x:9"),
+        (["--device-cgroup-rule", "c 1:2 x"], "invalid device cgroup format 'c 1:2 x'"),
+        (["--annotation", "x"], 'invalid argument "x" for "--annotation" flag'),
+        (["--gpus", "all"], "--gpus is not supported yet"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(host: Host, options: list[str], message: str) -> None:

@@ -26,8 +26,6 @@ COMMAND = Command(
 
 def run(arguments: list[str], context: Context) -> int:
     """The exit status is the container's, or 0 when it was left by the detach keys."""
-    from specrun.engine.attaching import Attachment
-
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
     keys = detach_keys(options.detach_keys)
@@ -36,11 +34,18 @@ def run(arguments: list[str], context: Context) -> int:
     typing = bool(container.config["OpenStdin"]) and not options.no_stdin
     if container.config["Tty"] and typing:
         require_terminal()
+    return join(engine, container, keys, typing=typing, forwarding=options.sig_proxy not in ("false", "0"))
+
+
+def join(engine: Existing, container: Container, keys: bytes, *, typing: bool, forwarding: bool = True) -> int:
+    """Attach our streams to a running container until it ends or is left by `keys`; gives the exit status."""
+    from specrun.engine.attaching import Attachment
+
     attachment = Attachment(container)
     engine.tell(container, "attach")
     if attachment.tty:
         return attachment.relay(keys, typing=typing)
-    if options.sig_proxy not in ("false", "0"):
+    if forwarding:
         _forward_signals(engine, container)
     return attachment.copy(0 if typing else None)
 

@@ -30,7 +30,7 @@ def run(arguments: list[str], context: Context) -> int:
     running.prepare_cidfile(options.cidfile)
     engine = context.engine()
     try:
-        container = running.with_image(request.image, options.pull, context, lambda: engine.create(request))
+        container = running.with_image(request.image, options, context, lambda: engine.create(request))
     except SpecrunError as error:
         error.exit_status = 1  # Docker tells by this that the options themselves were well formed
         raise

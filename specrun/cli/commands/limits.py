@@ -27,10 +27,25 @@ RESOURCE_OPTIONS = [
     Option("--pids-limit", "number", "Limit the number of processes; -1 for unlimited"),
 ]
 RESTART = Option("--restart", "value", "When to start it again: no, always, unless-stopped, on-failure[:COUNT]")
+_THROTTLE_OPTIONS = {
+    "BlkioDeviceReadBps": Option(
+        "--device-read-bps", "list", "Limit reads from a device, bytes a second (DEVICE:RATE)"
+    ),
+    "BlkioDeviceReadIOps": Option("--device-read-iops", "list", "Limit reads from a device, a second (DEVICE:RATE)"),
+    "BlkioDeviceWriteBps": Option(
+        "--device-write-bps", "list", "Limit writes to a device, bytes a second (DEVICE:RATE)"
+    ),
+    "BlkioDeviceWriteIOps": Option("--device-write-iops", "list", "Limit writes to a device, a second (DEVICE:RATE)"),
+}
+"""By the field of HostConfig."""
 LIFE_OPTIONS = [
     *RESOURCE_OPTIONS,
     RESTART,
+    Option("--annotation", "list", "Add an annotation to the container, for the runtime and its hooks: NAME=VALUE"),
+    Option("--blkio-weight-device", "list", "Block IO weight of a device (DEVICE:WEIGHT)"),
     Option("--device", "list", "Add a device of the host: DEVICE[:PATH][:rwm]"),
+    Option("--device-cgroup-rule", "list", 'Allow devices by number, such as "c 10:229 rwm"'),
+    *_THROTTLE_OPTIONS.values(),
     Option("--domainname", "value", "Container NIS domain name"),
     Option("--group-add", "list", "Add additional groups to join"),
     Option("--health-cmd", "value", "Command to run to check health"),
@@ -43,6 +58,7 @@ LIFE_OPTIONS = [
     Option("--label-file", "list", "Read in a file of labels"),
     Option("--log-driver", "value", "Logging driver: json-file or none"),
     Option("--log-opt", "list", "Log options: max-size (default 10m), max-file (default 5)"),
+    Option("--memory-swappiness", "number", "Tune how much is swapped, 0 to 100; -1 for the host's"),
     Option("--no-healthcheck", "flag", "Disable the image's health check"),
     Option("--oom-kill-disable", "flag", "Disable the OOM killer"),
     Option("--oom-score-adj", "number", "Tune the host's OOM preferences (-1000 to 1000)"),
@@ -66,7 +82,8 @@ def resources_of(options: Parsed) -> Resources:
     cpus = options.cpus or "0"
     if not cpus.replace(".", "", 1).isascii() or not cpus.replace(".", "", 1).isdigit():
         raise UsageError(f'invalid argument "{cpus}" for "--cpus" flag: failed to parse {cpus} as a rational number')
-    more = {name: options.values[name] for name in ("ulimit", "device") if name in options.values}
+    more = options.values  # `update` has only some of them
+    swappiness = more.get("memory_swappiness")
     return Resources(
         memory=size("memory"),
         memory_swap=size("memory_swap"),
@@ -79,11 +96,15 @@ def resources_of(options: Parsed) -> Resources:
         cpuset_mems=options.cpuset_mems,
         pids_limit=options.pids_limit or 0,
         blkio_weight=options.blkio_weight or 0,
-        oom_kill_disable=bool(options.values.get("oom_kill_disable")),
-        oom_score_adj=options.values.get("oom_score_adj") or 0,
+        memory_swappiness=-1 if swappiness is None else swappiness,
+        oom_kill_disable=bool(more.get("oom_kill_disable")),
+        oom_score_adj=more.get("oom_score_adj") or 0,
         shm_size=size("shm_size"),
         ulimits=more.get("ulimit"),
         devices=more.get("device"),
+        cgroup_rules=more.get("device_cgroup_rule"),
+        weights=more.get("blkio_weight_device"),
+        throttles={name: rates for name, option in _THROTTLE_OPTIONS.items() if (rates := more.get(option.key))},
     )
 
 
@@ -91,6 +112,7 @@ def life_of(options: Parsed) -> dict[str, Any]:
     """The arguments of ContainerRequest that the options of this module describe. Raises UsageError."""
     _refuse(options)
     found: dict[str, Any] = {
+        "annotations": dict(_assignment(text, "--annotation") for text in options.annotation),
         "domainname": options.domainname,
         "groups": options.group_add,
         "init": options.init,
@@ -99,15 +121,16 @@ def life_of(options: Parsed) -> dict[str, Any]:
         "log_options": dict(_assignment(text, "--log-opt") for text in options.log_opt),
         "sysctls": dict(_assignment(text, "--sysctl") for text in options.sysctl),
     }
-    if any(options.values[option.key] for option in LIFE_OPTIONS if option.key in _LIMITS):
+    if not _LIMITS.isdisjoint(options.given):
         found["resources"] = resources_of(options)
     if options.no_healthcheck or any(options.values[key] for key in _HEALTH):
         found["health"] = _health_of(options)
     return {key: value for key, value in found.items() if value}
 
 
-_LIMITS = {option.key for option in RESOURCE_OPTIONS} | {
-    "device", "oom_kill_disable", "oom_score_adj", "shm_size", "ulimit",
+_LIMITS = {option.key for option in (*RESOURCE_OPTIONS, *_THROTTLE_OPTIONS.values())} | {
+    "blkio_weight_device", "device", "device_cgroup_rule", "memory_swappiness", "oom_kill_disable", "oom_score_adj",
+    "shm_size", "ulimit",
 }  # fmt: skip
 _HEALTH = [option.key for option in LIFE_OPTIONS if option.key.startswith("health_")]
 

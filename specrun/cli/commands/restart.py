@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from specrun.cli.commands.each import for_each
-from specrun.cli.options import Command, Option
+from specrun.cli.commands.stop import STOP_OPTIONS
+from specrun.cli.options import Command
 from specrun.cli.starting import cannot_start
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ COMMAND = Command(
     "restart",
     "[OPTIONS] CONTAINER [CONTAINER...]",
     "Restart one or more containers.",
-    [Option("-t --time", "number", "Seconds to wait before the container is killed (default 10)")],
+    STOP_OPTIONS,
     examples=["restart simple1"],
 )
 
@@ -22,18 +23,19 @@ COMMAND = Command(
 def run(arguments: list[str], context: Context) -> int:
     """Restart the containers."""
     from specrun.engine import control
+    from specrun.engine.signals import signal_number
     from specrun_runtime.errors import StartFailed
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
     engine = context.engine()
     engine.mend()
+    number = signal_number(options.signal) if options.signal else 0
 
     def restart(name: str) -> str:
         container = engine.get(name)
-        timeout = options.time if options.time is not None else container.config.get("StopTimeout", 10)
         try:
-            control.restart(engine, container, float(timeout))
+            control.restart(engine, container, options.timeout, number)
         except StartFailed as failure:
             raise cannot_start(failure) from failure
         return name

@@ -17,6 +17,7 @@ from specrun.cli.starting import (
     environment,
     require_terminal,
     window_size,
+    with_output,
 )
 from specrun.errors import SpecrunError, UsageError
 
@@ -47,6 +48,7 @@ OPTIONS = [
     *NETWORK_OPTIONS,
     *LIFE_OPTIONS,
     Option("--pull", "value", "Pull image before running (always|missing|never)"),
+    Option("-q --quiet", "flag", "Suppress the output of the pull"),
     Option("--rm", "flag", "Automatically remove the container when it exits"),
     *SECURITY_OPTIONS,
     Option("--stop-signal", "value", "Signal to stop the container (default SIGTERM)"),
@@ -59,7 +61,10 @@ OPTIONS = [
     Option("--volumes-from", "list", "Mount the volumes of another container: CONTAINER[:ro|rw]"),
     Option("-w --workdir", "value", "Working directory inside the container"),
 ]
-UNSUPPORTED = "--link"
+UNSUPPORTED = (
+    "--cpu-rt-period --cpu-rt-runtime --gpus --isolation --kernel-memory --link --link-local-ip --storage-opt"
+    " --use-api-socket --volume-driver"
+)
 COMMAND = Command(
     "run",
     "[OPTIONS] IMAGE [COMMAND] [ARG...]",
@@ -116,7 +121,7 @@ def _run(options: Parsed, context: Context) -> int:
             forwarder.install()
         try:
             running = with_image(
-                request.image, options.pull, context,
+                request.image, options, context,
                 lambda: engine.run(
                     request, stdin=stdin, stdout=stdout, stderr=stderr,
                     ahead=ahead.pop() if ahead else None,
@@ -141,45 +146,42 @@ def _run(options: Parsed, context: Context) -> int:
 
 
 def _run_in_terminal(options: Parsed, keys: bytes, context: Context) -> int:
-    from specrun_runtime.errors import StartFailed
-
     request = _request_to_run(options)
     request.console = window_size()
     engine = context.engine()
-    output, theirs = os.pipe2(os.O_CLOEXEC)
-    try:
-        running = with_image(request.image, options.pull, context, lambda: engine.run(request, stdout=theirs))
-    except StartFailed as failure:
-        raise cannot_start(failure) from failure
-    finally:
-        os.close(theirs)
+
+    def start(output: int) -> Running:
+        return with_image(request.image, options, context, lambda: engine.run(request, stdout=output))
+
+    running, output = with_output(start)
     write_cidfile(options.cidfile, running.container_id)
     engine.mend()
     return running.relay(output, keys, typing=request.interactive)
 
 
-def with_image(image: str, policy: str, context: Context, make: Callable[[], Made]) -> Made:
+def with_image(image: str, options: Parsed, context: Context, make: Callable[[], Made]) -> Made:
     """What `make` gives, with the image pulled before if it is missing, or always, as `--pull` says."""
-    if policy == "always":
-        _pull(image, context, "")
+    if options.pull == "always":
+        _pull(image, context, "", quiet=options.quiet)
     try:
         return make()
     except SpecrunError as error:
         if error.code != "no-such-image":
             raise
-        context.err(f"Unable to find image '{familiar(image)}' locally\n")
-        if policy == "never":
+        if not options.quiet:
+            context.err(f"Unable to find image '{familiar(image)}' locally\n")
+        if options.pull == "never":
             raise
-        _pull(image, context, error.hint)
+        _pull(image, context, error.hint, quiet=options.quiet)
     return make()
 
 
-def _pull(image: str, context: Context, hint: str) -> None:
+def _pull(image: str, context: Context, hint: str, *, quiet: bool) -> None:
     from specrun.cli.commands.pull import fetch
     from specrun.oci.reference import Reference
 
     try:
-        fetch(Reference.parse(image), context, descriptor=2)
+        fetch(Reference.parse(image), context, quiet=quiet, descriptor=2)
     except SpecrunError as error:
         error.hint = hint or error.hint
         raise

@@ -9,26 +9,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from specrun.cli.context import Context
 
+STOP_OPTIONS = [
+    Option("-s --signal", "value", "Signal to send to the container instead of its own"),
+    Option("-t --time --timeout", "number", "Seconds to wait before the container is killed (default 10; -1: forever)"),
+]
 COMMAND = Command(
     "stop",
     "[OPTIONS] CONTAINER [CONTAINER...]",
     "Stop one or more running containers.",
-    [Option("-t --time", "number", "Seconds to wait before the container is killed (default 10)")],
+    STOP_OPTIONS,
     examples=["stop simple1"],
 )
 
 
 def run(arguments: list[str], context: Context) -> int:
     """Stop the containers."""
+    from specrun.engine.signals import signal_number
+
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1)
     engine = context.existing()
     engine.mend()
+    number = signal_number(options.signal) if options.signal else 0
 
     def stop(name: str) -> str:
         container = engine.get(name)
-        timeout = options.time if options.time is not None else container.config.get("StopTimeout", 10)
-        engine.stop(container, float(timeout))
+        engine.stop(container, options.timeout, number)
         return name
 
     return for_each(options.arguments, context, stop)

@@ -288,9 +288,9 @@ class Containers(_Processes):
             restart = True  # raising a limit of a process needs CAP_SYS_RESOURCE; a new process has it anyway
         unwell = any(one.dotted == "health" for one in changed)
         if unwell and getattr(task.resource.spec, "onUnhealthy", None) == "stop":
-            engine.stop(container, float(container.config.get("StopTimeout", 10)))
+            engine.stop(container)
         elif restart:
-            engine.stop(container, float(container.config.get("StopTimeout", 10)))
+            engine.stop(container)
             self._start(task, engine.get(name))
 
     def _start(self, task: Task, container: Container) -> None:
@@ -355,7 +355,7 @@ def remove_own(view: View, entry: Entry, *, volumes: bool = False) -> bool:
     """
     container = own_container(view, entry)
     if container is not None:
-        view.engine.stop(container, float(container.config.get("StopTimeout", 10)))
+        view.engine.stop(container)
         if volumes:
             names = anonymous_volumes(view.root, container.record)
             given.note_volumes(view.root, view.record.name, entry.name, names)
