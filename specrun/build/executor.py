@@ -108,6 +108,7 @@ class Build:
         self.images = ImageStore(root)
         self.layers = LayerStore(root)
         self.cache = Cache(root, self.layers, request.cache_from)
+        request.check()
         self.program, self.path = load(request)
         self.platform = host_platform()
         if request.platform and not is_built_here(request.platform):
@@ -125,6 +126,8 @@ class Build:
         """The cache keys of their steps."""
         self.explainer = Explainer(root, f"{os.path.abspath(request.context)}\0{self.path}\0{self.target.number}")
         self.shell_on_error = False
+        self.pulled: dict[str, Image] = {}
+        """By name, where newer images are asked for: once in a build."""
         self.folder = ""
         """Where everything is that is in the making; it goes when the build ends."""
         self.mounting = False
@@ -272,18 +275,33 @@ class Build:
         return self.graph.stage(base, stage.number) is not None
 
     def image(self, name: str, node: Node) -> Image:
-        """An image by its name, pulled where it is not there. Raises BuildFailed."""
+        """An image by its name, pulled where it is not there, or where newer ones are wanted. Raises BuildFailed."""
+        if self.request.pull:
+            return self._newest(name, node)
         try:
             return self.images.resolve(name)
         except NotFound as error:
-            from specrun.oci.reference import Reference
-            from specrun.registry.pull import pull
-
             try:
-                return pull(self.root, Reference.parse(name)).image
+                return _pull(self.root, name)
             except SpecrunError as refusal:
                 message = f"{error.message} locally, and {refusal.message}"
                 raise BuildFailed(message, node=node, word=name, hint=error.hint) from refusal
+
+    def _newest(self, name: str, node: Node) -> Image:
+        try:
+            if name not in self.pulled:
+                own = Reference.parse(name).canonical in self.request.made_beside
+                self.pulled[name] = self.images.resolve(name) if own else _pull(self.root, name)
+            return self.pulled[name]
+        except SpecrunError as error:
+            raise BuildFailed(error.message, node=node, word=name, hint=error.hint) from error
+
+
+def _pull(root: Root, name: str) -> Image:
+    """The image of this name, as its registry has it now. Raises SpecrunError."""
+    from specrun.registry.pull import pull
+
+    return pull(root, Reference.parse(name)).image
 
 
 def _has_mounts(plan: Plan) -> bool:

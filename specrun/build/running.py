@@ -10,6 +10,7 @@ from specrun.engine import mountspec
 from specrun.engine.containers import Engine
 from specrun.engine.mountspec import MountRequest
 from specrun.engine.request import ContainerRequest
+from specrun.engine.security import SecurityRequest
 from specrun.errors import SpecrunError, UsageError
 from specrun.files import locked, remove_tree
 from specrun.oci import digest as digests
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from specrun.build.evaluation import Step
     from specrun.build.mounts import Mount
     from specrun.build.parser import Node
-    from specrun.build.request import Secrets
+    from specrun.build.request import BuildRequest, Secrets
     from specrun.build.tree import Tree
     from specrun.engine.container import Container
     from specrun.paths import Root
@@ -57,13 +58,13 @@ class Runner:
     """Runs the RUN steps of one stage."""
 
     def __init__(
-        self, root: Root, work: str, secrets: Secrets, tree_of: Callable[[str, Node], Tree], network: str
+        self, root: Root, work: str, secrets: Secrets, tree_of: Callable[[str, Node], Tree], request: BuildRequest
     ) -> None:
         self.root = root
         self.work = work
         self.secrets = secrets
         self.tree_of = tree_of
-        self.network = network
+        self.request = request
         self._count = 0
 
     def run(
@@ -79,7 +80,6 @@ class Runner:
         environment = list(step.environment)
         requests = [self._mount(mount, step, environment, stack) for mount in step.mounts]
         requests += self._programs(step)
-        network = getattr(step.instruction, "network", "default")
         request = ContainerRequest(
             identity,
             command=step.argv,
@@ -88,7 +88,9 @@ class Runner:
             workdir=step.workdir,
             user=user,
             labels={LABEL: "step"},
-            network=self.network if network == "default" else network,
+            network=self.request.network_of(getattr(step.instruction, "network", "default")),
+            resources=self.request.resources,
+            security=SecurityRequest(cgroup_parent=self.request.cgroup_parent),
             mounts=[request for request in requests if request],
             container_id=os.urandom(32).hex(),
             log_driver="none",
@@ -136,7 +138,7 @@ class Runner:
             user=user,
             interactive=True,
             auto_remove=True,
-            network=self.network,
+            network=self.request.network_of("default"),
         )
         try:
             running = engine.run(request, stdin=0, stdout=1, stderr=2)

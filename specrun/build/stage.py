@@ -50,7 +50,7 @@ class Work:
 
             request = self.build.request
             secrets = request.secrets or Secrets()
-            self._runner = Runner(self.build.root, self.folder, secrets, self.trees.find, request.network)
+            self._runner = Runner(self.build.root, self.folder, secrets, self.trees.find, request)
         return self._runner
 
     def close(self) -> None:
@@ -149,6 +149,7 @@ class StageBuilder:
                 f"workdir={step.workdir}", f"user={step.config.get('User', '')}", f"network={step.instruction.network}",
                 *(f"flag{index}={text}" for index, text in enumerate(step.instruction.mount_texts)),
                 *(f"program{index}={text}" for index, (_, text) in enumerate(step.files)),
+                *(f"host={text}" for text in self.build.request.extra_hosts),
             ]  # fmt: skip
             for mount in step.mounts:
                 if mount.type == "bind":

@@ -55,14 +55,19 @@ def image_of(resource: Resource) -> str:
 
 def graph(specs: Specs) -> Graph:
     """The graph of these specs. Raises DependencyCircle."""
-    makers = {
+    makers = makers_of(specs)
+    edges = {key: _edges(resource, specs, makers) for key, resource in specs.resources.items()}
+    return Graph(_ordered(specs, edges), edges, makers)
+
+
+def makers_of(specs: Specs) -> dict[str, str]:
+    """Canonical reference -> the key of the Image or Build that makes it."""
+    return {
         canonical(tag): resource.key
         for resource in specs.resources.values()
         if isinstance(resource.spec, (models.ImageSpec, models.BuildSpec))
         for tag in resource.spec.tags
     }
-    edges = {key: _edges(resource, specs, makers) for key, resource in specs.resources.items()}
-    return Graph(_ordered(specs, edges), edges, makers)
 
 
 def _edges(resource: Resource, specs: Specs, makers: dict[str, str]) -> dict[str, str]:
@@ -70,7 +75,7 @@ def _edges(resource: Resource, specs: Specs, makers: dict[str, str]) -> dict[str
     image = image_of(resource)
     if image and (maker := makers.get(canonical(image))):
         found[maker] = "done"
-    for name in _bases_of(resource):
+    for name in bases_of(resource):
         if (maker := makers.get(_canonical_or_none(name), resource.key)) != resource.key:
             found[maker] = "done"
     for need in needs(resource):
@@ -79,8 +84,8 @@ def _edges(resource: Resource, specs: Specs, makers: dict[str, str]) -> dict[str
     return found
 
 
-def _bases_of(resource: Resource) -> list[str]:
-    """The images that a Build takes from, by its Dockerfile."""
+def bases_of(resource: Resource) -> list[str]:
+    """The images that a Build takes from, by its Dockerfile; [] for any other object."""
     spec = resource.spec
     if not isinstance(spec, models.BuildSpec):
         return []

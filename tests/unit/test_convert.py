@@ -145,6 +145,33 @@ def test_out_to_compose_and_back(tmp_path: Path) -> None:
     assert len(again["volumes"]) == 3
 
 
+def test_a_build_out_to_compose_and_back(tmp_path: Path) -> None:
+    text = """apiVersion: specrun/v1
+kind: Build
+metadata: {name: app}
+spec:
+  tags: [app, "app:2"]
+  dockerfile: Dockerfile
+  args: {A: "1"}
+  contexts: {other: "docker-image://busybox"}
+  extraHosts: {one.example: 192.0.2.1}
+  shmSize: 1m
+  noCache: true
+  pull: true
+---
+apiVersion: specrun/v1
+kind: Container
+metadata: {name: web}
+spec: {image: app}
+"""
+    before = specs(tmp_path, text)
+    compose = to_compose(before)
+    assert compose["services"]["web"]["build"]["extra_hosts"] == {"one.example": "192.0.2.1"}
+    after = from_values(read_compose("compose.yaml", dump([compose]), {}), "compose.yaml", "p")
+    build = dict(before.resources["build/app"].values)
+    assert after.resources["build/web"].values == {**build, "context": str(tmp_path)}
+
+
 def test_what_compose_has_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(SpecProblems) as error:
         to_compose(specs(tmp_path))

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 
+from specrun.cli.commands.limits import LIMITS, RESOURCE_OPTIONS, SHM_SIZE, ULIMIT, resources_of
 from specrun.cli.options import Command, Option
 from specrun.errors import SpecrunError, UsageError
 
@@ -27,6 +28,7 @@ COMMAND = Command(
     "[OPTIONS] PATH | -",
     "Build an image from a Dockerfile.",
     [
+        Option("--add-host", "list", "Add a custom host-to-IP mapping for RUN steps (host:ip)"),
         Option("--build-arg", "list", "Set build-time variables"),
         Option("--build-context", "list", "Additional contexts (NAME=FOLDER or NAME=docker-image://IMAGE)"),
         Option(
@@ -37,6 +39,7 @@ COMMAND = Command(
             "list",
             "Where to export the cache to (FOLDER, IMAGE, type=local,dest=, type=registry,ref=; type=inline)",
         ),
+        Option("--cgroup-parent", "value", "Parent of the control groups of RUN steps", "group"),
         Option("--check", "flag", "Only check the Dockerfile"),
         Option("--explain", "flag", "Say for each step why it was found in the cache or not"),
         Option("-f --file", "value", "Name of the Dockerfile (default PATH/Dockerfile)"),
@@ -49,6 +52,7 @@ COMMAND = Command(
         Option("--on-error", "value", "What to do where a RUN step fails: shell opens one there"),
         Option("--platform", "value", "Platform to build for; only this machine's"),
         Option("--progress", "value", "Form of the output: auto, plain, tty or quiet ($BUILDKIT_PROGRESS)"),
+        Option("--pull", "flag", "Always attempt to pull newer versions of the images that are built upon"),
         Option("-q --quiet", "flag", "Suppress the build output and print the image ID on success"),
         Option("--rm", "flag", "Accepted: intermediate containers are always removed"),
         Option("--secret", "list", "Secret for the build (id=NAME[,src=FILE|,env=VARIABLE])"),
@@ -56,11 +60,13 @@ COMMAND = Command(
         Option("-t --tag", "list", "Name and optionally a tag (name:tag)"),
         Option("--target", "value", "Set the target build stage to build"),
         Option("--verify", "flag", "Build twice without the cache and compare"),
+        *RESOURCE_OPTIONS,
+        SHM_SIZE,
+        ULIMIT,
     ],
     examples=["build -t hello .", "build --build-arg=VERSION=2 -t app:2 -f Dockerfile.app .", "build --check ."],
-    unsupported="--pull --add-host --cgroup-parent --compress --cpu-period --cpu-quota -c --cpu-shares --cpuset-cpus "
-    "--cpuset-mems --disable-content-trust --isolation -m --memory --memory-swap --security-opt --shm-size --ulimit "
-    "--squash -o --output --load --push --builder --attest --sbom --provenance --allow --no-cache-filter",
+    unsupported="--compress --disable-content-trust --isolation --security-opt --squash -o --output --load --push "
+    "--builder --attest --sbom --provenance --allow --no-cache-filter",
 )
 
 
@@ -212,6 +218,10 @@ def request_of(options: Parsed) -> BuildRequest:
         cache_to=_places(options.cache_to),
         contexts=dict(_pair(entry, "build context", whole=True) for entry in options.build_context),
         secrets=_secrets(options.secret, options.ssh),
+        pull=options.pull,
+        extra_hosts=options.add_host,
+        resources=None if LIMITS.isdisjoint(options.given) else resources_of(options),
+        cgroup_parent=options.cgroup_parent,
     )
 
 

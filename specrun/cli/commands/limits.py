@@ -26,6 +26,8 @@ RESOURCE_OPTIONS = [
     Option("--memory-swap", "value", "Limit of memory and swap together; -1 for unlimited swap", "bytes"),
     Option("--pids-limit", "number", "Limit the number of processes; -1 for unlimited"),
 ]
+SHM_SIZE = Option("--shm-size", "value", "Size of /dev/shm", "bytes")
+ULIMIT = Option("--ulimit", "list", "Ulimits: NAME=SOFT[:HARD]")
 RESTART = Option("--restart", "value", "When to start it again: no, always, unless-stopped, on-failure[:COUNT]")
 _THROTTLE_OPTIONS = {
     "BlkioDeviceReadBps": Option(
@@ -64,14 +66,14 @@ LIFE_OPTIONS = [
     Option("--oom-score-adj", "number", "Tune the host's OOM preferences (-1000 to 1000)"),
     Option("--platform", "value", "The platform of the image: only this host's"),
     Option("--runtime", "value", "Only specrun's own runtime"),
-    Option("--shm-size", "value", "Size of /dev/shm", "bytes"),
+    SHM_SIZE,
     Option("--sysctl", "list", "Kernel parameters of the container's namespaces: NAME=VALUE"),
-    Option("--ulimit", "list", "Ulimits: NAME=SOFT[:HARD]"),
+    ULIMIT,
 ]
 
 
 def resources_of(options: Parsed) -> Resources:
-    """The limits that the options of `run`, `create` and `update` describe. Raises UsageError."""
+    """The limits that the options of `run`, `create`, `update` and `build` describe. Raises UsageError."""
     from specrun.engine.policies import parse_size
     from specrun.engine.resources import Resources
 
@@ -121,17 +123,18 @@ def life_of(options: Parsed) -> dict[str, Any]:
         "log_options": dict(_assignment(text, "--log-opt") for text in options.log_opt),
         "sysctls": dict(_assignment(text, "--sysctl") for text in options.sysctl),
     }
-    if not _LIMITS.isdisjoint(options.given):
+    if not LIMITS.isdisjoint(options.given):
         found["resources"] = resources_of(options)
     if options.no_healthcheck or any(options.values[key] for key in _HEALTH):
         found["health"] = _health_of(options)
     return {key: value for key, value in found.items() if value}
 
 
-_LIMITS = {option.key for option in (*RESOURCE_OPTIONS, *_THROTTLE_OPTIONS.values())} | {
+LIMITS = {option.key for option in (*RESOURCE_OPTIONS, *_THROTTLE_OPTIONS.values())} | {
     "blkio_weight_device", "device", "device_cgroup_rule", "memory_swappiness", "oom_kill_disable", "oom_score_adj",
     "shm_size", "ulimit",
 }  # fmt: skip
+"""The options that Resources are made of, by their keys."""
 _HEALTH = [option.key for option in LIFE_OPTIONS if option.key.startswith("health_")]
 
 

@@ -7,10 +7,12 @@ import os
 from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
-from specrun.oci.reference import canonical
+from specrun.oci.reference import Reference, canonical
 from specrun.reconcile.changes import Action, Change, Fact, Found
+from specrun.reconcile.graph import bases_of, makers_of
 from specrun.reconcile.kinds.base import Desk, Task, View, input_differences, placed, spec_differences
 from specrun.reconcile.kinds.files import content_of
+from specrun.reconcile.kinds.image import digest_at_registry
 from specrun.reconcile.project import Entry
 from specrun.spec import models
 
@@ -28,15 +30,11 @@ class Builds:
     """By the builder of `specrun build`, with its cache."""
 
     def unsupported(self, resource: Resource) -> list[Path]:
-        """A platform that can't run here, and newer base images."""
+        """A platform that can't run here."""
         from specrun.build.executor import is_built_here
 
         spec = _spec(resource)
-        found: list[Path] = [
-            ("platforms", index) for index, text in enumerate(spec.platforms or []) if not is_built_here(text)
-        ]
-        found += [("pull",)] if spec.pull else []
-        return found
+        return [("platforms", index) for index, text in enumerate(spec.platforms or []) if not is_built_here(text)]
 
     def observe(self, view: View, name: str, resource: Resource | None, entry: Entry | None) -> Found | None:
         """Its tags, and what they stand for."""
@@ -57,6 +55,11 @@ class Builds:
         for name, text in spec.contexts.items():
             if not text.startswith("docker-image://"):
                 found[f"contexts.{name}"] = _digest(_folder(resource, text))
+        if spec.pull:
+            made = makers_of(view.specs)
+            for base in bases_of(resource):
+                if Reference.parse(base).canonical not in made:
+                    found[f"base {base}"] = digest_at_registry(view, resource, f"base {base}", base)
         return found
 
     def diff(self, desk: Desk, resource: Resource, found: Found | None, entry: Entry | None) -> Change:
@@ -84,6 +87,7 @@ class Builds:
         from specrun.build.executor import Build
         from specrun.build.progress import Quiet
         from specrun.build.request import BuildRequest, Secrets
+        from specrun.engine.resources import Resources
 
         resource, spec = task.resource, _spec(task.resource)
         request = BuildRequest(
@@ -103,6 +107,10 @@ class Builds:
                 for name, text in spec.contexts.items()
             },
             secrets=Secrets({name: self._secret(task, secret) for name, secret in spec.secrets.items()}),
+            pull=spec.pull,
+            made_beside=frozenset(makers_of(task.view.specs)) if spec.pull else frozenset(),
+            extra_hosts=[f"{name}:{address}" for name, address in spec.extraHosts.items()],
+            resources=Resources(shm_size=spec.shmSize) if spec.shmSize else None,
         )
         shown = task.output.stderr
         Build(task.view.root, request, Quiet(lambda data: _show(data, shown))).run()

@@ -163,17 +163,23 @@ def _chunks(resource: Resource, field: str) -> Iterator[bytes]:
 
 def _pulled_inputs(view: View, resource: Resource, spec: models.ImageSpec) -> dict[str, str]:
     """With the policy Always, the digest that the tag has at the registry now, or had when it answered last."""
-    from specrun.registry.pull import digest_of
-
     if spec.pull is None or spec.pull.policy != "Always":
         return {}
-    if resource.key not in view.digests:
+    return {"pull": digest_at_registry(view, resource, "pull", spec.pull.reference)}
+
+
+def digest_at_registry(view: View, resource: Resource, name: str, reference: str) -> str:
+    """What a reference stands for at its registry now, or did when it answered last: the input `name` of an object."""
+    from specrun.registry.pull import digest_of
+
+    key = f"{resource.key} {name}"
+    if key not in view.digests:
         try:
-            view.digests[resource.key] = digest_of(Reference.parse(spec.pull.reference))
+            view.digests[key] = digest_of(Reference.parse(reference))
         except SpecrunError:
             entry = view.record.entries.get(resource.key)
-            view.digests[resource.key] = entry.inputs.get("pull", "") if entry else ""
-    return {"pull": view.digests[resource.key]}
+            view.digests[key] = entry.inputs.get(name, "") if entry else ""
+    return view.digests[key]
 
 
 def _pull(task: Task, spec: models.ImageSpec) -> Image:

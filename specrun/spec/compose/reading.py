@@ -260,7 +260,8 @@ class _Service:
         tag = image or f"{self.reader.project}-{self.name}".lower()
         found = []
         if self.build is not None:
-            found.append(_document("Build", self.name, {"tags": [tag], **self.build}, {}))
+            tags = list(dict.fromkeys([tag, *self.build.pop("tags", [])]))
+            found.append(_document("Build", self.name, {"tags": tags, **self.build}, {}))
         elif not image:
             path = ("services", self.name)
             self.reader.wrong(path, "has neither an image nor a build context", "missing-field")
@@ -316,6 +317,13 @@ class _Service:
                 found["noCache"] = _truth(one, key)
             elif key == "pull":
                 found["pull"] = _truth(one, key)
+            elif key == "extra_hosts":
+                found["extraHosts"] = _hosts(one)
+            elif key == "shm_size":
+                units.size(one)
+                found["shmSize"] = one
+            elif key == "tags":
+                found["tags"] = _texts(one, key)
             elif key == "additional_contexts":
                 found["contexts"] = _mapping(one, key)
             elif key == "platforms":
@@ -572,8 +580,7 @@ class _Service:
             self.put("logging", name, value=kind(one))
 
     def on_extra_hosts(self, value: Any) -> None:
-        pairs = _mapping(value) if isinstance(value, dict) else dict(_host(text) for text in _texts(value))
-        self.spec["extraHosts"] = {name: str(address) for name, address in pairs.items()}
+        self.spec["extraHosts"] = _hosts(value)
 
     def on_dns(self, value: Any) -> None:
         self.put("dns", "servers", value=[value] if isinstance(value, str) else _texts(value))
@@ -806,6 +813,11 @@ def _mapping(value: Any, *path: str | int) -> Values:
     if not isinstance(value, dict):
         raise _Wrong("expected a mapping or a list of NAME=value", *path)
     return {name: None if one is None else _scalar(one, *path, name) for name, one in value.items()}
+
+
+def _hosts(value: Any) -> dict[str, str]:
+    pairs = _mapping(value) if isinstance(value, dict) else dict(_host(text) for text in _texts(value))
+    return {name: str(address) for name, address in pairs.items()}
 
 
 def _host(text: str) -> tuple[str, str]:

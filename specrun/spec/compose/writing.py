@@ -115,7 +115,7 @@ def _service(resource: Resource, specs: Specs, loss: Loss) -> Values:
     service: Values = {"image": spec.image, "container_name": resource.metadata.name}
     for build in specs.resources.values():
         if build.kind == "Build" and spec.image in getattr(build.spec, "tags", ()):
-            service["build"] = _build(build, loss)
+            service["build"] = _build(build, spec.image, loss)
     for key, value in resource.values.items():
         if key in _PLAIN:
             service[_PLAIN[key]] = value
@@ -212,17 +212,27 @@ def _given(one: Values) -> Any:
     return {**found, **({"mode": int(one["mode"], 8)} if one.get("mode") else {})}
 
 
-def _build(build: Resource, loss: Loss) -> Values:
-    names = {"dockerfile": "dockerfile", "dockerfileInline": "dockerfile_inline", "args": "args", "target": "target",
-             "labels": "labels", "network": "network", "cacheFrom": "cache_from"}  # fmt: skip
+_BUILD = {
+    "dockerfile": "dockerfile", "dockerfileInline": "dockerfile_inline", "args": "args", "target": "target",
+    "labels": "labels", "network": "network", "cacheFrom": "cache_from", "cacheTo": "cache_to", "noCache": "no_cache",
+    "pull": "pull", "platforms": "platforms", "extraHosts": "extra_hosts", "shmSize": "shm_size",
+}  # fmt: skip
+
+
+def _build(build: Resource, image: str, loss: Loss) -> Values:
     values = build.values
     for key in values:
-        if key not in names and key not in ("tags", "context"):
+        if key not in _BUILD and key not in ("tags", "context", "contexts"):
             loss.add(build, key)
-    return {
-        "context": build.path(values.get("context", ".")),
-        **{names[key]: values[key] for key in names if key in values},
-    }
+    found: Values = {"context": build.path(values.get("context", "."))}
+    found.update({_BUILD[key]: value for key, value in values.items() if key in _BUILD})
+    if others := [tag for tag in values["tags"] if tag != image]:
+        found["tags"] = others
+    if contexts := values.get("contexts"):
+        found["additional_contexts"] = {
+            name: text if "://" in text else build.path(text) for name, text in contexts.items()
+        }
+    return found
 
 
 def _network(resource: Resource, loss: Loss) -> Values:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from specrun.spec.models.base import Environment, ImageReference, Labels, Model, Name
+from specrun.spec.models.base import Bytes, Environment, ImageReference, Labels, Model, Name
 
 
 class BuildSpec(Model):
@@ -31,6 +31,10 @@ class BuildSpec(Model):
     )
     labels: Labels = Field(default_factory=dict, description="Labels of the image.")
     network: Literal["default", "none", "host"] | None = Field(default=None, description="The network of RUN steps.")
+    extraHosts: dict[str, str] = Field(
+        default_factory=dict, description="Host name -> address, for the /etc/hosts of RUN steps."
+    )
+    shmSize: Bytes | None = Field(default=None, description="The size of /dev/shm of RUN steps, as 64m.")
     noCache: bool = Field(default=False, description="Use no cached step.")
     cacheFrom: list[str] = Field(
         default_factory=list,
