@@ -149,7 +149,8 @@ def start() -> NoReturn:
     except BrokenPipeError:
         _silence_stdout()
         status = 141
-    if not atexit._ncallbacks() and "threading" not in sys.modules:
+    threading = sys.modules.get("threading")
+    if not atexit._ncallbacks() and (not threading or threading.active_count() == 1):
         os._exit(status)  # nobody waits for anything: the interpreter need not take its modules apart
     sys.exit(status)
 

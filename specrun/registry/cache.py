@@ -16,11 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 from urllib.parse import urlencode
 
-import urllib3
-
 from specrun.files import discard
 from specrun.registry.protocol import MAX_PAGE, OCI_INDEX, ProtocolError, parse_count
 from specrun.registry.server import Registry, Reply, blob_headers, document
+from specrun.registry.transport import TransportError
 from specrun.registry.upstream import Away
 from specrun_runtime.fds import write_all
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from specrun.registry.server import Asked, Policy
     from specrun.registry.storage import Storage
     from specrun.registry.traffic import Traffic
+    from specrun.registry.transport import Answer
     from specrun.registry.upstream import Upstream
 
 TTL = 60.0
@@ -318,13 +318,13 @@ class Transfer:
             discard(draft)
             self._storage.quota.give(self._taken)
 
-    def _ask(self, name: str, come: int) -> tuple[urllib3.BaseHTTPResponse, int, int]:
+    def _ask(self, name: str, come: int) -> tuple[Answer, int, int]:
         found = self._upstream.blob(name, self.digest, come)
         if found is None:
             raise ProtocolError("BLOB_UNKNOWN", detail={"digest": self.digest})
         return found
 
-    def _receive(self, name: str, file: FileIO, found: tuple[urllib3.BaseHTTPResponse, int, int]) -> None:
+    def _receive(self, name: str, file: FileIO, found: tuple[Answer, int, int]) -> None:
         algorithm = self.digest.partition(":")[0]
         state, come = hashlib.new(algorithm), 0
         for attempt in range(_ATTEMPTS):
@@ -338,13 +338,13 @@ class Transfer:
             self._loop.call_soon_threadsafe(self._tell, size, come)
             try:
                 with answer:
-                    while come < size and (part := answer.read(_PIECE, decode_content=False)):
+                    while come < size and (part := answer.read(_PIECE)):
                         self._upstream.traffic.receive(len(part))
                         write_all(file.fileno(), part)
                         state.update(part)
                         come += len(part)
                         self._loop.call_soon_threadsafe(self._tell, size, come)
-            except urllib3.exceptions.HTTPError as error:
+            except TransportError as error:
                 if attempt + 1 == _ATTEMPTS:
                     raise Away(f"{self._upstream.name} broke off: {error}") from error
             if come >= size:

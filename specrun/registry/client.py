@@ -8,24 +8,22 @@ from __future__ import annotations
 import ipaddress
 import json
 import random
-import re
+import threading
 import time
 from urllib.parse import urlsplit
-
-import urllib3
 
 from specrun import __version__
 from specrun.registry.auth import Authority, RegistryError
 from specrun.registry.headers import address as absolute
-from specrun.registry.headers import length, retry_after
+from specrun.registry.headers import retry_after
 from specrun.registry.hosts import Endpoint, is_loopback, origin, tls_context
+from specrun.registry.transport import Answer, Connections, Silent, TransportError, Unreachable, Untrusted, speaks_tls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
 
-    Body = Callable[[], Any] | None
+    Body = Callable[[], Iterable[bytes] | bytes] | None
 
 __all__ = ["ATTEMPTS", "Client", "RegistryError", "reason", "wait"]
 
@@ -42,9 +40,6 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)
 MAX_ERROR = 1 << 16
 MAX_TOKEN = 1 << 20
 _AGENT = {"User-Agent": f"specrun/{__version__}"}
-_ERRNO = re.compile(r"( \()?\[Errno -?[0-9]+\] ")
-"""What the libraries put before the kernel's words."""
-_NO_TLS = (urllib3.exceptions.SSLError, urllib3.exceptions.ProtocolError, urllib3.exceptions.NewConnectionError)
 
 
 class Client:
@@ -66,7 +61,8 @@ class Client:
         self._schemes = list(self.endpoint.schemes)
         self._answered = False
         self._authority = Authority(self.endpoint, self._fetch)
-        self._pools: dict[tuple[str, bool], urllib3.PoolManager] = {}
+        self._connections: dict[tuple[str, bool], Connections] = {}
+        self._lock = threading.Lock()
 
     def url(self, path: str) -> str:
         """The address of a path of the registry."""
@@ -92,7 +88,7 @@ class Client:
         expected: Iterable[int] = (200,),
         stream: bool = False,
         attempts: int = 0,
-    ) -> urllib3.BaseHTTPResponse:
+    ) -> Answer:
         """Ask; gives an answer with one of the `expected` statuses. `target` is a path or an address.
 
         `body` makes the body anew for each attempt. The body of the answer is there only with `stream`, and the
@@ -104,9 +100,9 @@ class Client:
             last = attempt + 1 == most
             try:
                 answer = self._once(method, target, scope, headers or {}, body)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+            except (TransportError, OSError) as error:
                 failure = reason(error)
-                stalls += isinstance(error, urllib3.exceptions.ReadTimeoutError)
+                stalls += isinstance(error, Silent)
                 if last or stalls == MOST_STALLS or self._is_hopeless(error):
                     break
                 wait(attempt, self.notify)
@@ -129,7 +125,7 @@ class Client:
 
     def document(
         self, target: str, *, scope: str, most: int, headers: dict[str, str] | None = None
-    ) -> tuple[bytes, urllib3.BaseHTTPResponse]:
+    ) -> tuple[bytes, Answer]:
         """The body of an answer, of which no more than `most` bytes and one are read, and the answer.
 
         Raises RegistryError, after retries where they help.
@@ -138,25 +134,17 @@ class Client:
             answer = self.request("GET", target, scope=scope, headers=headers, stream=True)
             try:
                 with answer:
-                    raw = answer.read(most + 1, decode_content=False)
-                if len(raw) > most or len(raw) >= length(answer.headers.get("Content-Length", "")):
-                    return raw, answer
-                failure = f"an answer ended after {len(raw)} bytes"
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+                    return answer.read(most + 1), answer
+            except (TransportError, OSError) as error:
                 failure = reason(error)
             wait(attempt, self.notify)
         raise RegistryError(f"{self.host} cannot be reached: {failure}", hint=_reach_hint(failure))
 
     def _is_hopeless(self, error: Exception) -> bool:
         """A name or a port that never answered is a mistake rather than a registry that starts again."""
-        if isinstance(error, urllib3.exceptions.SSLError):
-            return True
-        absent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-        return isinstance(error, absent) and not self._answered
+        return isinstance(error, Untrusted) or (isinstance(error, Unreachable) and not self._answered)
 
-    def _once(
-        self, method: str, target: str, scope: str, headers: dict[str, str], body: Body
-    ) -> urllib3.BaseHTTPResponse:
+    def _once(self, method: str, target: str, scope: str, headers: dict[str, str], body: Body) -> Answer:
         used = self._authority.header(scope)
         answer, ours = self._send(method, target, headers, body, used)
         if answer.status == 401 and ours:  # the challenge of another host is none of our registry
@@ -171,27 +159,19 @@ class Client:
 
     def _send(
         self, method: str, target: str, headers: dict[str, str], body: Body, authorization: str
-    ) -> tuple[urllib3.BaseHTTPResponse, bool]:
+    ) -> tuple[Answer, bool]:
         """The answer after redirects, and whether it is the registry's own."""
+        self._agree()
         address = target if "://" in target else self.url(target)
         for _ in range(MAX_REDIRECTS + 1):
             ours = self._is_ours(address)
             sent = {**_AGENT, **headers}
             if ours and authorization:
                 sent["Authorization"] = authorization
-            try:
-                answer = self._pool(address, ours).request(
-                    method, address, headers=sent, body=body() if body else None, redirect=False,
-                    preload_content=False, decode_content=False,
-                    timeout=self._timeout(body is not None),
-                )  # fmt: skip
-            except _NO_TLS as error:
-                if not self._fall_back(address, error):
-                    raise
-                address = self.url(address.removeprefix(f"https://{self.host}"))
-                continue
-            if ours:
-                self._schemes = self._schemes[:1]  # what speaks TLS once is not asked without
+            connect, read = self._patience(body is not None)
+            answer = self._connections_to(address, ours).ask(
+                method, address, sent, body() if body else None, connect=connect, read=read
+            )
             if answer.status not in (301, 302, 303, 307, 308) or "Location" not in answer.headers:
                 return answer, ours
             following = absolute(address, answer.headers["Location"])
@@ -202,56 +182,53 @@ class Client:
             address = following
         raise RegistryError(f"{self.host} redirects more than {MAX_REDIRECTS} times")
 
-    def _timeout(self, sends: bool) -> urllib3.Timeout:
-        """The first one is also for sending, in urllib3."""
+    def _patience(self, sends: bool) -> tuple[float, float]:
+        """Seconds for connecting, and for each piece that is sent; and those without anything that comes."""
         stall = self.endpoint.stall
-        if sends:
-            return urllib3.Timeout(connect=stall, read=max(stall, SETTLING))
-        return urllib3.Timeout(connect=min(10, stall), read=stall)
+        return (stall, max(stall, SETTLING)) if sends else (min(10, stall), stall)
 
-    def _fall_back(self, address: str, error: Exception) -> bool:
-        """A registry on loopback, or one that needs no verification, may speak plain HTTP, as with Docker."""
-        if not address.startswith(f"https://{self.host}/") or "certificate" in str(error).lower():
-            return False
-        if self._schemes == ["https"]:
-            return False
-        self._schemes = ["http"]  # several threads may find this out at once
-        return True
+    def _agree(self) -> None:
+        """Find out once whether an endpoint that may do without TLS has it; what has it is never asked without."""
+        with self._lock:
+            if len(self._schemes) == 1:
+                return
+            try:
+                context = tls_context(self.host, verify=False, client=True)
+                secure = speaks_tls(self.host, context, self._patience(False)[0])
+            except Unreachable:
+                if urlsplit(f"//{self.host}").port:
+                    raise
+                secure = False  # HTTP has a port of its own
+            self._schemes = ["https" if secure else "http"]
 
     def _is_ours(self, address: str) -> bool:
         parts = urlsplit(address)
         return parts.netloc == self.host and parts.scheme == self._schemes[0]
 
-    def _pool(self, address: str, ours: bool) -> urllib3.PoolManager:
-        """Connections for an address; a certificate of ours is shown to the registry only."""
+    def _connections_to(self, address: str, ours: bool) -> Connections:
+        """Those for an address; a certificate of ours is shown to the registry only."""
         scheme = address.partition("://")[0]
-        if (scheme, ours) not in self._pools:
-            verify = self.endpoint.verify
-            about: dict[str, Any] = {}
-            if scheme == "https":
-                about["ssl_context"] = tls_context(self.host, verify=verify, client=ours)
-                if not verify:
-                    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-            self._pools[scheme, ours] = urllib3.PoolManager(
-                maxsize=8, retries=False, timeout=self._timeout(False), **about
-            )
-        return self._pools[scheme, ours]
+        with self._lock:
+            if (scheme, ours) not in self._connections:
+                verify = self.endpoint.verify
+                context = tls_context(self.host, verify=verify, client=ours) if scheme == "https" else None
+                self._connections[scheme, ours] = Connections(context)
+            return self._connections[scheme, ours]
 
     def _fetch(self, method: str, address: str, headers: dict[str, str], body: bytes | None) -> tuple[int, bytes]:
         """One question to a token server, with retries; a redirect is an answer like any other."""
         server = urlsplit(address).netloc
-        pool = self._pool(address, server == self.host)
+        connections = self._connections_to(address, server == self.host)
+        connect, read = self._patience(False)
         for attempt in range(self.attempts):
             last = attempt + 1 == self.attempts
             try:
-                answer = pool.request(
-                    method, address, headers={**_AGENT, **headers}, body=body, redirect=False,
-                    preload_content=False, decode_content=False,
-                )  # fmt: skip
-                with answer:
-                    data = answer.read(MAX_TOKEN, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                if last or isinstance(error, urllib3.exceptions.SSLError):
+                with connections.ask(
+                    method, address, {**_AGENT, **headers}, body, connect=connect, read=read
+                ) as answer:
+                    data = answer.read(MAX_TOKEN)
+            except (TransportError, OSError) as error:
+                if last or isinstance(error, Untrusted):
                     message = f"the token server {server} cannot be reached: {reason(error)}"
                     raise RegistryError(message, hint=_reach_hint(reason(error))) from error
                 wait(attempt, self.notify)
@@ -286,12 +263,8 @@ def wait(attempt: int, notify: Callable[[float], None], pause: float | None = No
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a few words, without the addresses of objects."""
-    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
-        return "nothing came for too long"
-    inner = getattr(error, "reason", None) or error
-    text = str(inner).rpartition(": ")[2] or type(inner).__name__
-    return _ERRNO.sub(lambda found: ": " if found[1] else "", text.strip("()'\""))[:200]
+    """What went wrong, in a few words."""
+    return _printable(str(getattr(error, "strerror", None) or error or type(error).__name__)[:200])
 
 
 def _reach_hint(failure: str) -> str:
@@ -300,24 +273,24 @@ def _reach_hint(failure: str) -> str:
     return "is the name right, and is there a network?"
 
 
-def _drop(answer: urllib3.BaseHTTPResponse) -> None:
+def _drop(answer: Answer) -> None:
     """Be done with an answer: a short rest is read, so that the connection can be used again."""
     try:
-        answer.read(MAX_ERROR, decode_content=False)
-    except (urllib3.exceptions.HTTPError, OSError):
+        answer.read(MAX_ERROR)
+    except (TransportError, OSError):
         pass
     answer.close()
 
 
-def _read_error(answer: urllib3.BaseHTTPResponse) -> str:
+def _read_error(answer: Answer) -> str:
     try:
-        data = answer.read(MAX_ERROR, decode_content=False)
+        data = answer.read(MAX_ERROR)
         answer.close()
         errors = json.loads(data or b"{}").get("errors") or []
         facts = [one for one in errors if isinstance(one, dict)]
         parts = [f"{one.get('code', '')}: {one.get('message', '')}".strip(": ") for one in facts]
         return "; ".join(_printable(part[:200]) for part in parts[:5]) or f"status {answer.status}"
-    except (ValueError, AttributeError, TypeError, RecursionError, urllib3.exceptions.HTTPError, OSError):
+    except (ValueError, AttributeError, TypeError, RecursionError, TransportError, OSError):
         return f"status {answer.status}"
 
 

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import os
-import subprocess
 
 from specrun.errors import SpecrunError
 from specrun.files import locked, write_atomic
@@ -135,6 +134,8 @@ def _ask(helper: str, key: str) -> tuple[str, str] | None:
 def _run(helper: str, verb: str, given: str) -> str:
     if "/" in helper or helper.startswith("-"):
         raise CredentialError(f"{helper!r} is not the name of a credential helper")
+    import subprocess
+
     try:
         command = [f"docker-credential-{helper}", verb]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)

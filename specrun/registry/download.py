@@ -9,11 +9,10 @@ import os
 import threading
 import time
 
-import urllib3
-
 from specrun.files import discard
 from specrun.registry.client import ATTEMPTS, MOST_STALLS, RegistryError, reason, wait
 from specrun.registry.headers import content_range, length
+from specrun.registry.transport import Silent, TransportError
 from specrun.store.layers import DiskFull
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from specrun.paths import Root
     from specrun.registry.client import Client
     from specrun.registry.pull import News, Source
+    from specrun.registry.transport import Answer
     from specrun.store.blobs import BlobStore
 
 _CHUNK = 1 << 18
@@ -74,7 +74,7 @@ class Download:
         """How many times it began anew."""
         self._proven = self._done = False
         self._failure: BaseException | None = None
-        self._answer: urllib3.BaseHTTPResponse | None = None
+        self._answer: Answer | None = None
         self.doubtful = len(places) + len(blob.urls) > 1
         """Whether what comes may turn out to be void: it is of an earlier attempt, or somebody else can be asked."""
 
@@ -86,10 +86,7 @@ class Download:
         """Let `run` and everybody who waits for it end now."""
         self._end(Cancelled())
         if (answer := self._answer) is not None:
-            try:
-                answer.shutdown()  # who waits for the next byte waits no longer
-            except (AttributeError, ValueError, OSError):
-                pass  # an older urllib3, or it has ended meanwhile
+            answer.cut()
 
     def blame(self, error: BaseException) -> None:
         """Its content was found to be bad: no more of it is wanted."""
@@ -227,13 +224,13 @@ class Download:
             try:
                 self._transfer(source, path, file)
                 if self._have < self.blob.size:
-                    raise urllib3.exceptions.ProtocolError(f"ended after {self._have} of {self.blob.size} bytes")
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+                    raise TransportError(f"ended after {self._have} of {self.blob.size} bytes")
+            except (TransportError, OSError) as error:
                 if self._failure is not None:
                     raise Cancelled from error
                 if getattr(error, "errno", 0) == errno.ENOSPC:
                     raise DiskFull(f"{self._name} can't be kept: the disk is full") from error
-                stalls = stalls + 1 if isinstance(error, urllib3.exceptions.ReadTimeoutError) else 0
+                stalls = stalls + 1 if isinstance(error, Silent) else 0
                 fruitless = 0 if self._have > before else fruitless + 1
                 if fruitless == ATTEMPTS or stalls == MOST_STALLS:
                     what = f"{self.blob.digest[:19]} of {self._name}"
@@ -253,7 +250,7 @@ class Download:
             if answer.status == 416 or (have and answer.status == 200):  # it knows no ranges, or not this one
                 self._restart(file)
             if answer.status == 416:
-                raise urllib3.exceptions.ProtocolError("the registry does not have that range")
+                raise TransportError("the registry does not have that range")
             if answer.status == 206:
                 told = content_range(answer.headers.get("Content-Range", ""))
                 if not told or told[0] != have or told[2] not in (-1, self.blob.size):
@@ -266,10 +263,10 @@ class Download:
             finally:
                 self._answer = None
 
-    def _receive(self, answer: urllib3.BaseHTTPResponse, file: Any, client: Client) -> None:
+    def _receive(self, answer: Answer, file: Any, client: Client) -> None:
         host, stall = client.host, client.endpoint.stall
         began, least = time.monotonic(), self._have
-        while data := answer.read1(_CHUNK, decode_content=False):
+        while data := answer.read1(_CHUNK):
             if self._have + len(data) > self.blob.size:
                 raise RegistryError(f"{host} sends more than the {self.blob.size} bytes of {self.blob.digest}")
             if self._failure is not None:
@@ -279,7 +276,7 @@ class Download:
             self._tell()
             if (now := time.monotonic()) - began > stall:
                 if self._have - least < _SLOW * stall and self._have < self.blob.size:
-                    raise urllib3.exceptions.ReadTimeoutError(None, "", f"{host} hardly sends anything")  # type: ignore[arg-type]
+                    raise Silent("hardly anything came")
                 began, least = now, self._have
 
     def _add(self, data: bytes) -> None:

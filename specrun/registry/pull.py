@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 from specrun.errors import SpecrunError
 from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
 from specrun.registry.download import Blob, Download, Restarted
 from specrun.registry.hosts import mirrors
+from specrun.registry.lanes import Lanes
 from specrun.registry.leftovers import forget_old
 from specrun.registry.protocol import (
     DOCKER_LIST,
@@ -241,13 +241,11 @@ class _Fetch:
                 downloads[layer.digest] = self._download(layer, self.news)
                 if not downloads[layer.digest].is_there():
                     self.news(downloads[layer.digest].short, "Pulling fs layer", 0, 0)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            running = [pool.submit(one.run) for one in downloads.values()]
+        with Lanes([one.run for one in downloads.values()], PARALLEL) as lanes:
             try:
                 for layer, diff_id in zip(wanted, diff_ids, strict=True):
                     self._unpack(downloads[layer.digest], diff_id)
-                for one in running:
-                    one.result()
+                lanes.wait()
             except BaseException:
                 for download in downloads.values():
                     download.cancel()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from specrun.errors import Damaged, SpecrunError
 from specrun.oci.reference import Reference
 from specrun.registry.client import Client, RegistryError
+from specrun.registry.lanes import Lanes
 from specrun.registry.listing import announce
 from specrun.registry.protocol import MAX_MANIFEST, Descriptor, Manifest, quiet
 from specrun.registry.upload import Uploads
@@ -43,17 +44,11 @@ def push(
         layers = {layer.digest: layer for layer in manifest.layers if not layer.foreign}
         for layer in reversed(layers.values()):
             news(_short(names[layer.digest]), "Preparing", 0, 0)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            running = [
-                pool.submit(sender.send, layer, _short(names[layer.digest])) for layer in reversed(layers.values())
-            ]
-            running.append(pool.submit(sender.send, manifest.config, ""))
+        jobs = [partial(sender.send, layer, _short(names[layer.digest])) for layer in reversed(layers.values())]
+        with Lanes([*jobs, partial(sender.send, manifest.config, "")], PARALLEL) as lanes:
             try:
-                for one in running:
-                    one.result()
+                lanes.wait()
             except BaseException:
-                for one in running:
-                    one.cancel()
                 sender.stopped = True
                 raise
         _put_manifest(client, reference.path, reference.tag or found.manifest_digest, manifest, found, scope)

@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16 << 20
 """Bytes up to which a blob goes in one request: after a cut it goes again as a whole."""
-CHUNK = 64 << 20
-"""Bytes of one request of a larger one; some proxies take no more than 100 MB."""
+CHUNK = 90 << 20
+"""Bytes that one request of a larger one has at most; some proxies take no more than 100 MB."""
 _READ = 1 << 20
 _TYPE = {"Content-Type": "application/octet-stream"}
+
+
+def even(left: int) -> int:
+    """Bytes of the next chunk when so many are to be sent: as few chunks as may be, as large as each other.
+
+    At the end of each a registry waits for its disk.
+    """
+    return -(-left // -(-left // CHUNK))
 
 
 class Uploads:
@@ -194,7 +202,7 @@ class Uploads:
         while at < blob.size:
             if record:
                 write_atomic(record, target.encode("ascii", "ignore"), durable=False)
-            before, end = at, min(blob.size, at + max(CHUNK, self._least))
+            before, end = at, min(blob.size, at + max(even(blob.size - at), self._least))
             headers = {**_TYPE, "Content-Length": str(end - at), "Content-Range": f"{at}-{end - 1}"}
             try:
                 answer = self.client.request(

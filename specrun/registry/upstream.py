@@ -7,8 +7,6 @@ import json
 import time
 from urllib.parse import quote, urlsplit
 
-import urllib3
-
 from specrun.errors import SpecrunError, UsageError
 from specrun.registry.client import Client, RegistryError
 from specrun.registry.protocol import (
@@ -24,10 +22,13 @@ from specrun.registry.protocol import (
     parse_json,
 )
 from specrun.registry.traffic import Traffic
+from specrun.registry.transport import TransportError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from specrun.registry.transport import Answer
 
 ACCEPTED = ", ".join((OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST))
 PAUSE = 10.0
@@ -86,7 +87,7 @@ class Upstream:
         answer = self._ask("HEAD", name, f"blobs/{digest}")
         return self._length(answer) if answer else None
 
-    def blob(self, name: str, digest: str, first: int) -> tuple[urllib3.BaseHTTPResponse, int, int] | None:
+    def blob(self, name: str, digest: str, first: int) -> tuple[Answer, int, int] | None:
         """The bytes of a blob, the place of their first, and the size of the whole; None when there is none.
 
         It may begin at 0 although it was asked for what begins at `first`.
@@ -119,7 +120,7 @@ class Upstream:
     def _ask(
         self, method: str, name: str, path: str, headers: dict[str, str] | None = None,
         expected: Iterable[int] = (200,), *, stream: bool = False,
-    ) -> urllib3.BaseHTTPResponse | None:  # fmt: skip
+    ) -> Answer | None:  # fmt: skip
         """The answer; None for what is not there, or not to be seen by us."""
         if time.monotonic() < self._away_until:
             raise Away(self._why)
@@ -134,24 +135,24 @@ class Upstream:
             self._why, self._away_until = error.message, time.monotonic() + PAUSE
             raise Away(error.message) from error
 
-    def _read(self, answer: urllib3.BaseHTTPResponse, most: int) -> bytes:
+    def _read(self, answer: Answer, most: int) -> bytes:
         try:
             with answer:
-                raw = answer.read(most + 1, decode_content=False)
+                raw = answer.read(most + 1)
                 self.traffic.receive(len(raw))
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (TransportError, OSError) as error:
             raise Away(f"{self.name} broke off: {error}") from error
         if len(raw) > most:
             raise self._lied(f"more than {most} bytes")
         return raw
 
-    def _parsed(self, answer: urllib3.BaseHTTPResponse) -> dict[str, object]:
+    def _parsed(self, answer: Answer) -> dict[str, object]:
         try:
             return parse_json(self._read(answer, _MAX_LISTING))
         except InvalidDocument as error:
             raise self._lied(error.message) from error
 
-    def _length(self, answer: urllib3.BaseHTTPResponse) -> int:
+    def _length(self, answer: Answer) -> int:
         text = answer.headers.get("Content-Length", "")
         if not (text.isascii() and text.isdigit()):
             raise self._lied("it does not say how large a blob is")

@@ -1,6 +1,7 @@
 """`./dev bench [WORD...]`: specrun, and Docker in turn where it is installed, in one run; medians and their ratio.
 
-With words, only those cases of `CASES` and of `builds.CASES` whose names contain one of them.
+With words, only those cases of `CASES` and of `builds.CASES` whose names contain one of them, and with one of
+`registries.CASES` those of the registry.
 """
 
 from __future__ import annotations
@@ -117,7 +118,10 @@ def main() -> int:
             builds.make_contexts(contexts)
             rows += _builds(chosen, ours, theirs, Path(folder))
         if wanted:
-            print(_table(rows, headers))
+            if rows:
+                print(_table(rows, headers))
+            if registries.available() and any(word in registries.CASES for word in wanted):
+                print(registries.table(COMMAND, ours, theirs, Path(folder)))
             subprocess.run([COMMAND, "network", "prune", "-f"], env=ours, check=True)
             return 0
         if shutil.which("docker-compose") or not theirs:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.support.registries import debian_registry
 
+CASES = ("push", "pull", "registry")
 RUNS = 5
 SIZE = 128 << 20
 FILES = 32

@@ -6,7 +6,10 @@ import json
 import os
 import random
 import re
+import socket
+import ssl
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -364,3 +367,36 @@ def test_referrers(tmp_path: Path, host: Host, server: str) -> None:
         accepted = {"Accept": "application/vnd.oci.image.index.v1+json"}
         tagged = Client(address).request("GET", path, scope="", headers=accepted, expected=(200, 404)).status
         assert tagged == (200 if server == "docker-registry" else 404)
+
+
+def test_a_server_that_wants_another_tls_is_not_asked_without(host: Host, authority: Authority) -> None:
+    """On loopback a registry may speak plain HTTP, but what refuses our handshake has TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.server)
+    context.verify_mode = ssl.CERT_REQUIRED  # of clients; by TLS 1.2 it is a part of the handshake
+    context.load_verify_locations(authority.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    beginnings: list[bytes] = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                line, _ = listener.accept()
+            except OSError:
+                return
+            beginnings.append(line.recv(1, socket.MSG_PEEK))
+            try:
+                context.wrap_socket(line, server_side=True).close()
+            except OSError:
+                line.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        trust(host, address, authority)
+        done = host.run("pull", f"{address}/hello:v1")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert done.returncode == 1 and b"handshake failure" in done.stderr, done.stderr
+    assert set(beginnings) == {b"\x16"}  # nothing but handshakes

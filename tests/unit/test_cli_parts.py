@@ -129,3 +129,15 @@ def test_a_time_of_a_configuration_is_what_the_calendar_says(moment: datetime.da
 )
 def test_what_is_no_time_is_none(text: str) -> None:
     assert output.parse_time(text) == 0.0
+
+
+@pytest.mark.parametrize("left", [16 << 20, 90 << 20, (90 << 20) + 1, (128 << 20) + 17_000, 5 << 30])
+def test_a_large_blob_goes_in_few_chunks_of_one_size(left: int) -> None:
+    from specrun.registry.upload import CHUNK, even
+
+    sizes = []
+    while left:
+        sizes.append(min(left, even(left)))
+        left -= sizes[-1]
+    assert max(sizes) <= CHUNK < 100_000_000 and max(sizes) - min(sizes) < len(sizes)
+    assert len(sizes) == -(-sum(sizes) // CHUNK)

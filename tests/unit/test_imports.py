@@ -38,6 +38,13 @@ def test_networks_are_made_and_joined_without_heavy_libraries() -> None:
     assert loaded & (HEAVY | FORMATTING) == set()
 
 
+def test_a_push_is_on_its_way_soon() -> None:
+    loaded = modules_after(
+        "import specrun.cli.main, specrun.cli.commands.push, specrun.cli.progress, specrun.registry.push"
+    )
+    assert loaded & (HEAVY | {"concurrent", "logging", "asyncio", "aiohttp", "urllib3", "ctypes"}) == set()
+
+
 def test_help_loads_nothing_of_ours_but_itself() -> None:
     loaded = modules_after("import specrun.cli.main")
     assert loaded & (HEAVY | FORMATTING | {"ctypes", "re"}) == set()

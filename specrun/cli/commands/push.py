@@ -27,13 +27,13 @@ COMMAND = Command(
 def run(arguments: list[str], context: Context) -> int:
     """Push, with Docker's lines."""
     from specrun.oci.reference import Reference
-    from specrun.store.images import ImageNotFound
+    from specrun.store.images import ImageNotFound, ImageStore
 
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
     verify = verified(options.tls_verify)
     reference = Reference.parse(options.arguments[0])
-    images = context.engine().images
+    images = ImageStore(context.root())
     if options.all_tags:
         require_no_tag(reference)
         named = [Reference.parse(text) for image in images.all() for text in image.references]
