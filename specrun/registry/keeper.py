@@ -130,7 +130,7 @@ class Keeper:
                 wanted = json.load(file)
             listen, listening = wanted["listen"], self._sockets
             if listen != self._listen:
-                listening = sockets.listen(*sockets.parse(listen))
+                listening = sockets.listen(*sockets.parse(listen), beside=self._sockets)
             self._coming = Server(source, wanted["command"], listen, listening)
         except (SpecrunError, OSError, ValueError, LookupError) as error:
             self._tell({"error": str(error)})

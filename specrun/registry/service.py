@@ -88,16 +88,10 @@ class Service:
         """Serve with other options; gives the address.
 
         A new server takes the connections from the moment that it can; the one before it finishes what it has begun.
-        Where only the host of the address changes, it is stopped and started.
         Raises SpecrunError when the new one does not start; the one before then serves on.
         """
         keeper = open_process(*self._keeper())
-        before, wanted = self._read("command.json").get("listen", ""), options["--listen"]
-        same_port = before != wanted and before.rpartition(":")[2] == wanted.rpartition(":")[2]
-        # Nobody is there who could hand over, or the new sockets can't be had beside the old ones.
-        if keeper is None or not before or same_port:
-            if keeper is not None:
-                os.close(keeper)
+        if keeper is None:  # nobody is there who could hand over
             self.stop()
             return self.start(options, token)
         answer = f"{self.folder}/{ANSWER}"

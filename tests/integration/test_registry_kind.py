@@ -195,6 +195,32 @@ def test_nobody_is_refused_while_it_changes(kept: Kept) -> None:
     assert digest_of(ask(kept.port, "GET", f"/v2/a/blobs/{digest_of(body)}")[1]) == digest_of(body)
 
 
+def test_nobody_is_refused_while_its_address_changes(kept: Kept) -> None:
+    """From an address of the host to all of them and back, on the same port; also when the new server can't start."""
+    kept.apply()
+    pusher = Pusher(kept.port, "a", "t")
+    pusher.push("t")
+    ((_, _, layer),) = pusher.acknowledged
+    one, every = f"127.0.0.1:{kept.port}", f"0.0.0.0:{kept.port}"
+    (kept.file.parent / "users").write_text("not a hash\n")
+    with Crowd(kept.port, f"/v2/a/blobs/{layer}") as crowd:
+        for before, after in ((one, every), (every, one), (one, every), (every, one)):
+            text = kept.file.read_text()
+            kept.file.write_text(text.replace(f'{before}"', f'{after}", htpasswd: users'))
+            serving = kept.pid
+            failed = kept.host.run("apply", str(kept.file))
+            assert b"expected user:hash" in failed.stderr and kept.pid == serving, failed.stderr
+            kept.file.write_text(text.replace(before, after))
+            assert kept.host.run("apply", str(kept.file)).returncode == 0
+            assert kept.plan() == "" and kept.pid != serving
+            with socket.socket() as elsewhere:
+                elsewhere.settimeout(30)
+                assert (elsewhere.connect_ex(("127.0.0.2", kept.port)) == 0) == (after == every)
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", kept.port))
+    assert crowd.failures == [] and crowd.answered > 100
+
+
 def test_a_server_that_is_killed_comes_back(kept: Kept) -> None:
     kept.apply()
     first = kept.pid
