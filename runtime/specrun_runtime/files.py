@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 
 
-def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True) -> None:
+def write_atomic(path: str, data: bytes, *, mode: int = 0o600, durable: bool = True, drafts: str = "") -> None:
     """Replace the file at `path` by `data`: write, fsync, rename, fsync of the folder.
 
     A reader sees the old content or the new, never a part. With `durable=False` the two fsyncs are left out,
     for records that a power cut may lose because what they describe does not survive it either.
+    `drafts` is a folder of the same file system that somebody empties when the writer has been killed.
     """
-    draft = f"{path}.{os.urandom(6).hex()}.draft"
+    draft = f"{f'{drafts}/{os.path.basename(path)}' if drafts else path}.{os.urandom(6).hex()}.draft"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         try:

@@ -53,6 +53,8 @@ class Cache:
 
     def __init__(self, root: Root, store: LayerStore, places: list[Place] | None = None) -> None:
         self.folder = f"{root.path}/build/steps"
+        self.drafts = ""
+        """The folder of the build that is under way: what it has half written goes with it."""
         self.store = store
         self.imports = [(str(place), place.open(store)) for place in places or ()]
 
@@ -86,7 +88,8 @@ class Cache:
         What a power failure takes is a step that is done again, so nobody waits for the disk here.
         """
         os.makedirs(self.folder, mode=0o700, exist_ok=True)
-        write_atomic(f"{self.folder}/{key}.json", jsontext.dumps(record.document()).encode(), durable=False)
+        data = jsontext.dumps(record.document()).encode()
+        write_atomic(f"{self.folder}/{key}.json", data, durable=False, drafts=self.drafts)
 
     def export(self, place: Place, keys: list[str]) -> None:
         """Let the records and layers of these steps be where `--cache-from` can name them. Raises SpecrunError."""
@@ -141,10 +144,10 @@ class Explainer:
             return "not cached: a step before it, or the base image, changed"
         return "not cached: the layer that it made is no longer in the store"
 
-    def save(self) -> None:
-        """Remember what this build saw."""
+    def save(self, drafts: str) -> None:
+        """Remember what this build saw; `drafts` is its folder."""
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        write_atomic(self.path, jsontext.dumps({**self.before, **self.seen}).encode(), durable=False)
+        write_atomic(self.path, jsontext.dumps({**self.before, **self.seen}).encode(), durable=False, drafts=drafts)
 
 
 def _changes(name: str, old_parts: dict[str, list[str]], lines: list[str]) -> list[str]:

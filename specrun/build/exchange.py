@@ -7,14 +7,16 @@ digests say; whatever an image's history claims is no record, and no image is lo
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from specrun.errors import Damaged, SpecrunError, UsageError
-from specrun.files import write_atomic
+from specrun.files import discard, write_atomic
 from specrun.oci import digest as digests
 from specrun.oci.reference import Reference
 from specrun.store.layers import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD, Layer
 from specrun_runtime import jsontext
+from specrun_runtime.fds import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,15 +172,24 @@ class FolderCache(Exchange):
         return True
 
     def export(self, steps: Steps) -> None:
-        """Add to what is there."""
+        """Add to what is there, when no other export does; one that was killed has left drafts, which go."""
         for name in ("steps", "blobs"):
             os.makedirs(f"{self.folder}/{name}", exist_ok=True)
-        for key, record in steps.items():
-            if record.layer:
-                target = f"{self.folder}/blobs/{digests.hex_of(record.layer.digest)}"
-                if not os.path.exists(target):
-                    _copy(self.store.blobs.path(record.layer.digest), target)
-            write_atomic(f"{self.folder}/steps/{key}.json", jsontext.dumps(record.document()).encode(), mode=0o644)
+        with Fd(os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
+            fcntl.flock(folder.number, fcntl.LOCK_EX)
+            self._sweep()
+            for key, record in steps.items():
+                if record.layer:
+                    target = f"{self.folder}/blobs/{digests.hex_of(record.layer.digest)}"
+                    if not os.path.exists(target):
+                        _copy(self.store.blobs.path(record.layer.digest), target)
+                write_atomic(f"{self.folder}/steps/{key}.json", jsontext.dumps(record.document()).encode(), mode=0o644)
+
+    def _sweep(self) -> None:
+        for folder in ("steps", "blobs"):
+            for name in os.listdir(f"{self.folder}/{folder}"):
+                if name.endswith(".draft"):
+                    discard(f"{self.folder}/{folder}/{name}")
 
 
 def records_of(steps: Steps) -> dict[str, Any]:
@@ -318,7 +329,7 @@ def load(path: str) -> Record | None:
 
 
 def _copy(source: str, target: str) -> None:
-    draft = f"{target}.{os.urandom(4).hex()}"
+    draft = f"{target}.{os.urandom(4).hex()}.draft"
     with open(source, "rb") as reader, open(draft, "xb") as writer:
         while data := reader.read(1 << 20):
             writer.write(data)

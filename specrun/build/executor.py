@@ -175,7 +175,7 @@ class Build:
             if any(place.inline for place in self.request.cache_to):
                 state.records = records_of(self.cache.records(self._keys(all_stages=False)))
             image = self._known(state.id, references) or self.images.add(state.layers, state.document(), references)
-            self.explainer.save()
+            self.explainer.save(self.folder)
             for place in self.request.cache_to:
                 if not place.inline:
                     self._export(place)
@@ -224,6 +224,7 @@ class Build:
             os.makedirs(self.folder, mode=0o700)
             stack.callback(remove_tree, self.folder)
             stack.enter_context(locked(f"{self.folder}/lock"))
+        self.cache.drafts = self.folder
         self.mounting = any(_has_mounts(plan) for plan in plans)
         if self.mounting:
             from specrun.build.running import enter_own_namespace

@@ -223,25 +223,33 @@ class Runner:
         name = digests.of(f"{mount.id or mount.target}\0{mount.source}".encode())[7:]
         folder = f"{self.root.path}/build/caches/{name}"
         os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
-        lock = f"{self.root.lock('cache-' + name[:32])}"
+        shared, wait = mount.sharing in ("", "shared"), mount.sharing != "private"
         try:
-            stack.enter_context(locked(lock, shared=mount.sharing in ("", "shared"), wait=mount.sharing != "private"))
+            stack.enter_context(locked(cache_lock(self.root, name), shared=shared, wait=wait))
         except BlockingIOError:
-            folder = f"{self.work}/cache{self._count}"
-        if not os.path.exists(folder):
-            mode = 0o755 if mount.mode is None else mount.mode
-            os.mkdir(folder, mode)
-            os.chmod(folder, mode)
-            os.chown(folder, mount.uid or 0, mount.gid or 0)
-            if mount.source:
-                from specrun_runtime.steps import copy_tree
-
-                with (
-                    Fd(self._open(self.tree_of(mount.source, step.node), mount.source_path, step)) as seed,
-                    Fd(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as target,
-                ):
-                    copy_tree(seed.number, target.number)
+            folder = self._new_cache(mount, step)
+        with locked(self.root.lock("caches")):  # those who share it begin with one folder
+            if not os.path.exists(folder):
+                os.rename(self._new_cache(mount, step), folder)
         return MountRequest("bind", folder, mount.target, read_only=mount.readonly)
+
+    def _new_cache(self, mount: Mount, step: Step) -> str:
+        """The folder that a cache begins with, made where it goes if the build is killed."""
+        self._count += 1
+        folder = f"{self.work}/cache{self._count}"
+        mode = 0o755 if mount.mode is None else mount.mode
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)
+        os.chown(folder, mount.uid or 0, mount.gid or 0)
+        if mount.source:
+            from specrun_runtime.steps import copy_tree
+
+            with (
+                Fd(self._open(self.tree_of(mount.source, step.node), mount.source_path, step)) as seed,
+                Fd(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as target,
+            ):
+                copy_tree(seed.number, target.number)
+        return folder
 
     def _secret(self, mount: Mount, step: Step, environment: list[str], stack: ExitStack) -> MountRequest | None:
         name = mount.id or os.path.basename(mount.source_path or mount.target)
@@ -351,6 +359,11 @@ def _remove_stubs(upper: str, lower: list[str], target: str) -> None:
     finally:
         for folder in opened:
             folder.close()
+
+
+def cache_lock(root: Root, name: str) -> str:
+    """The lock that a build holds while it uses this folder of build/caches."""
+    return root.lock(f"cache-{name[:32]}")
 
 
 def mend(root: Root) -> None:

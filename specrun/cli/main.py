@@ -40,6 +40,7 @@ VERBS = {
     "network": "create, list, inspect and remove networks; connect containers",
     "inspect": "print all about containers and images as JSON",
     "build": "build an image from a Dockerfile",
+    "builder": "remove what builds keep for later ones",
     "images": "list images",
     "import": "create an image from a tar archive of files",
     "pull": "pull an image from a registry",
@@ -87,7 +88,7 @@ GROUPS = (
         "run create start stop restart kill pause unpause rename update top stats exec attach ps rm logs wait cp diff "
         "commit export port inspect",
     ),
-    ("Images", "build images pull push tag rmi history save load import image"),
+    ("Images", "build images pull push tag rmi history save load import image builder"),
     ("Registries", "search-tags login logout registry"),
     ("Volumes", "volume"),
     ("Networks", "network"),
@@ -103,6 +104,7 @@ LONG_NAMES = {
         **{verb: verb for verb in GROUPS[1][1].split()},
         "inspect": "inspect:container",
     },
+    "builder": {"build": "build", "prune": "builder:prune"},
     "image": {
         "assemble": "image:assemble",
         "build": "build",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -16,7 +17,8 @@ from specrun.build.running import mend
 from specrun.files import locked
 from specrun.paths import Root
 from tests.support import leaks
-from tests.support.host import Host, kill
+from tests.support.host import COMMAND, Host, kill
+from tests.support.oci import until
 
 TEXT = "FROM busybox\nCOPY files /files\nRUN echo one > /one\nRUN echo two > /two; sleep 0.1\nCOPY files /again\n"
 
@@ -106,8 +108,6 @@ def test_a_kill_at_a_durable_step(host: Host, context: Path, call: str) -> None:
             f"inject={call}:signal=KILL:when={number}",
         ]
         environment = host.environment
-        from tests.support.host import COMMAND
-
         subprocess.run(
             [*command, COMMAND, "build", "-t", "image", str(context)], env=environment, capture_output=True, check=False
         )
@@ -168,6 +168,74 @@ def test_a_file_that_vanishes_is_named(host: Host, context: Path) -> None:
     for number in range(200, 251):
         (context / "files" / str(number)).write_text("x")
     host.ok("build", "-t", "image", str(context))
+
+
+def drafts(folder: Path) -> list[Path]:
+    return list(folder.rglob("*.draft"))
+
+
+def killed_at_each_rename(host: Host, *words: str) -> Iterator[int]:
+    """The same build killed at its first rename, then its second, ..., until one is not."""
+    for number in range(1, 60):
+        command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename"]
+        inject = ["-e", f"inject=rename:signal=KILL:when={number}"]
+        done = subprocess.run(
+            [*command, *inject, COMMAND, "build", "--network=none", *words], env=host.environment, capture_output=True,
+            check=False,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return
+        yield number
+    raise AssertionError("it was killed each time")
+
+
+def test_what_was_half_written_of_a_record_goes_with_the_next_build(host: Host, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY files/1 /one\nLABEL a=b\nCOPY files/2 /two\n")
+    seen = set()
+    for _ in killed_at_each_rename(host, "-t", "image", "--no-cache", str(context)):
+        seen |= {draft.name.partition(".")[0] for draft in drafts(host.root / "build")}
+        host.ok("build", "--network=none", "-t", "image", str(context))
+        assert drafts(host.root / "build") == []
+    assert len(seen) >= 4  # of three steps, and of what the build saw
+
+
+def test_an_export_removes_what_a_killed_one_has_left(host: Host, context: Path, tmp_path: Path) -> None:
+    (context / "Dockerfile").write_text("FROM busybox\nCOPY files/1 /one\nCOPY files/2 /two\n")
+    cache, seen = tmp_path / "cache", 0
+    host.ok("build", "--network=none", "-t", "image", str(context))
+    for _ in killed_at_each_rename(host, f"--cache-to=type=local,dest={cache}", str(context)):
+        seen += len(drafts(cache))
+        host.ok("build", "--network=none", f"--cache-to=type=local,dest={cache}", str(context))
+        assert drafts(cache) == [] and len(list((cache / "blobs").iterdir())) == 2
+        shutil.rmtree(cache)
+    assert seen >= 4  # two blobs and two records
+
+
+def test_a_prune_removes_what_a_killed_build_has_left(host: Host, context: Path) -> None:
+    (context / "Dockerfile").write_text(f"{RANDOM}RUN sleep 100\n")
+    with in_step(host, context, 4) as process:
+        kill(process)
+    (host.root / "build/steps/0.json.1.draft").touch()  # as versions before have left them
+    assert os.listdir(host.root / "build/work") != []
+    host.ok("builder", "prune", "-f")
+    assert os.listdir(host.root / "build/work") == [] and drafts(host.root / "build") == []
+    assert host.containers() == []
+
+
+def test_a_prune_spares_what_a_build_at_work_uses(host: Host, context: Path) -> None:
+    text = "FROM busybox\nRUN --mount=type=cache,target=/c touch /c/mine; until test -e /c/go; do sleep 0.1; done\n"
+    (context / "Dockerfile").write_text(f"{text}RUN --mount=type=cache,target=/c cat /c/mine && rm /c/go\n")
+    with in_step(host, context, 2) as process:
+        try:
+            until(lambda: bool(list(host.root.glob("build/caches/*/mine"))))
+            (folder,) = host.root.glob("build/caches/*")
+            assert host.ok("builder", "prune", "-af") == "Total reclaimed space: 0B\n"
+            (folder / "go").touch()
+            assert process.wait(60) == 0, process.stderr and process.stderr.read()
+        finally:
+            kill(process)
+    assert folder.name in host.ok("builder", "prune", "-f")
+    assert not folder.exists()
 
 
 def test_who_mends_waits_for_a_build_that_is_about_to_lock_its_folder(host: Host) -> None:

@@ -14,6 +14,7 @@ from specrun.build.exchange import Place
 from specrun.errors import UsageError
 from tests.integration.test_registry import serving
 from tests.support.host import Host, own_host
+from tests.support.oci import until
 from tests.support.pusher import ask, digest_of, put_blob
 
 TEXT = (
@@ -189,3 +190,52 @@ def test_names_of_places(tmp_path: Path) -> None:
     }.items():  # fmt: skip
         with pytest.raises(UsageError, match=words):
             Place(text)
+
+
+SEEDED = (
+    "FROM busybox AS seed\nRUN mkdir /s; i=0; while [ $i -lt 400 ]; do echo $i > /s/$i; i=$((i+1)); done\n"
+    + "".join(
+        f"FROM busybox AS s{n}\nRUN --mount=type=cache,id=a,target=/c,from=seed,source=/s ls /c | wc -l > /n{n}\n"
+        for n in range(6)
+    )
+    + "FROM busybox\n"
+    + "".join(f"COPY --from=s{n} /n{n} /\n" for n in range(6))
+)
+
+
+def test_stages_that_share_a_new_cache_mount_begin_with_one_whole_folder(host: Host, context: Path) -> None:
+    for _ in range(5):
+        build(host, context, "--no-cache", text=SEEDED)
+        assert host.ok("run", "--rm", "--network=none", "image", "sh", "-c", "cat /n?") == "400\n" * 6
+        host.ok("builder", "prune", "-f")
+
+
+def test_private_cache_mounts_that_others_hold_are_a_folder_each(host: Host, context: Path) -> None:
+    text = "FROM busybox\nRUN --mount=type=cache,id=a,target=/a --mount=type=cache,id=b,target=/b sleep 20\n"
+    private = ",sharing=private --mount=type=cache,id=".join(("RUN --mount=type=cache,id=a,target=/a", "b,target=/b"))
+    (context / "Dockerfile").write_text(text)
+    with host.spawn("build", "--network=none", str(context)) as holder:
+        until(lambda: len(list(host.root.glob("build/caches/*"))) == 2)
+        build(host, context, text=f"FROM busybox\n{private},sharing=private touch /a/one; ls /b > /listed\n")
+        holder.terminate()
+    assert host.ok("run", "--rm", "--network=none", "image", "cat", "/listed") == ""
+
+
+def test_what_builds_keep_is_counted_and_pruned(host: Host, context: Path) -> None:
+    text = (
+        "FROM busybox AS made\n"
+        "RUN --mount=type=cache,target=/c head -c 20000 /dev/zero > /c/kept && echo 1 | tee /one > /two\n"
+        "FROM busybox\nCOPY --from=made /one /one\n"
+    )
+    build(host, context, text=text)
+    row = host.ok("system", "df", "--format", "{{.TotalCount}} {{.Size}} {{.Reclaimable}}").splitlines()[-1]
+    assert row == "2 20kB 20kB (100%)"
+    listed = host.ok("system", "df", "-v").partition("Build cache usage: ")[2]
+    assert "exec.cachemount" in listed and "regular" in listed
+    assert build(host, context, text=text).count("Using cache") == 2
+    output = host.ok("builder", "prune", "-f")
+    assert len(output.splitlines()) == 5 and output.endswith("\nTotal reclaimed space: 20kB\n")
+    assert build(host, context, text=text).count("Using cache") == 1  # the image's own layer, if its inputs come back
+    assert "Deleted build cache objects:" in host.ok("system", "prune", "-f")
+    host.ok("builder", "prune", "-af")
+    assert build(host, context, text=text).count("Using cache") == 0

@@ -29,7 +29,7 @@ DF = Command(
 PRUNE = Command(
     "system prune",
     "[OPTIONS]",
-    "Remove stopped containers, unused networks and dangling images; on demand unused images and volumes too.",
+    "Remove stopped containers, unused networks, dangling images and build cache; on demand unused images and volumes.",
     [
         Option("-a --all", "flag", "Remove all images that no container uses, not just dangling ones"),
         Option("--filter", "list", "Filter by until=, label= or label!=", "filter"),
@@ -44,8 +44,10 @@ class _Usage:
     """Everything of one root, with its sizes in bytes."""
 
     def __init__(self, engine: Engine) -> None:
+        from specrun.build.pruning import kept
         from specrun.engine.volumes import VolumeStore, size_of
 
+        self.cache = kept(engine.root)
         store = VolumeStore(engine.root)
         self.containers = [(one, size_of(f"{one.directory}/upper")) for one in engine.list(all=True)]
         self.users: dict[str, int] = {}
@@ -78,11 +80,12 @@ class _Usage:
         free = sum(size for _, size, links in self.volumes if not links)
         active = sum(image.id in self.users for image in self.images)
         used = sum(links > 0 for _, _, links in self.volumes)
+        cached = sum(one.size for one in self.cache)
         return [
             _line("Images", len(self.images), active, total, unused, always=True),
             _line("Containers", len(self.containers), len(running), written, idle),
             _line("Local Volumes", len(self.volumes), used, held, free),
-            _line("Build Cache", 0, 0, 0, 0),
+            _line("Build Cache", len(self.cache), 0, cached, cached),
         ]
 
 
@@ -110,6 +113,7 @@ def prune(arguments: list[str], context: Context) -> int:
     engine = context.engine()
     engine.mend()
     freed = 0
+    from specrun.build.pruning import prune as prune_cache
     from specrun.cli.commands.prune import prune_containers, prune_images
     from specrun.cli.commands.volume import prune_volumes
     from specrun.engine.volumes import VolumeStore
@@ -121,6 +125,7 @@ def prune(arguments: list[str], context: Context) -> int:
         steps.append(("Deleted Volumes", *prune_volumes(VolumeStore(engine.root), labels)))
     if not options.filter:
         steps.append(("Deleted Images", *prune_images(engine, [], all=options.all)))
+        steps.append(("Deleted build cache objects", *prune_cache(engine.root, all=options.all)))
     for title, names, size in steps:
         freed += size
         context.out(listing(title, names))
@@ -176,7 +181,10 @@ def _verbose(usage: _Usage) -> str:
         f"Containers space usage:\n\n{output.columns(containers)}",
     ]
     parts.append(f"Local Volumes space usage:\n\n{output.columns(volumes)}")
-    parts.append(f"Build cache usage: 0B\n\n{output.columns(cache)}")
+    for one in usage.cache:
+        cache.append([one.id[:12], one.kind, output.size(one.size), output.ago(one.created), "", "", "false"])
+    size = output.size(sum(one.size for one in usage.cache))
+    parts.append(f"Build cache usage: {size}\n\n{output.columns(cache)}")
     return "\n".join(parts)
 
 
