@@ -131,7 +131,8 @@ class Authority:
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             raise RegistryError(f"the token server {server} gave no token", status=401)
         identity = document.get("refresh_token")
-        if self._lasting and isinstance(identity, str) and identity and identity.isascii() and identity.isprintable():
+        wanted = self._lasting or self.identity
+        if wanted and isinstance(identity, str) and identity and identity.isascii() and identity.isprintable():
             self._login, self._lasting = (TOKEN_USER, identity), False
         return token
 

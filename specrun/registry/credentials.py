@@ -39,10 +39,14 @@ def find(domain: str) -> tuple[str, str] | None:
     helper = (document.get("credHelpers") or {}).get(domain) or document.get("credsStore")
     if helper:
         return _ask(str(helper), key)
-    for known, entry in (document.get("auths") or {}).items():
-        if known.removeprefix("https://").removeprefix("http://").rstrip("/") in (domain, key[8:].rstrip("/")):
-            return _decode(entry)
-    return None
+    return next((_decode(document["auths"][name]) for name in _names(document, domain)), None)
+
+
+def _names(document: dict[str, Any], domain: str) -> list[str]:
+    """Those under which the file has something of a registry: with or without a scheme, as somebody has written it."""
+    same = (domain, HUB[8:].rstrip("/") if domain == "docker.io" else domain)
+    known = document.get("auths") or {}
+    return [name for name in known if name.removeprefix("https://").removeprefix("http://").rstrip("/") in same]
 
 
 def store(domain: str, user: str, password: str, identity: str = "") -> None:
@@ -58,9 +62,25 @@ def store(domain: str, user: str, password: str, identity: str = "") -> None:
             _run(str(helper), "store", json.dumps({"ServerURL": key, **login}))
             document.setdefault("auths", {})[key] = {}
             return
+        for name in _names(document, domain):
+            del document["auths"][name]
         encoded = base64.b64encode(f"{user}:{'' if identity else password}".encode()).decode()
         token = {"identitytoken": identity} if identity else {}
         document.setdefault("auths", {})[key] = {"auth": encoded, **token}
+
+
+def renew(domain: str, identity: str) -> None:
+    """Keep this identity token in the place of the password, or of the identity token, that is kept."""
+    with _editing() as document:
+        helper = (document.get("credHelpers") or {}).get(domain) or document.get("credsStore")
+        names = _names(document, domain)
+        if helper:
+            key = HUB if domain == "docker.io" else domain
+            _run(str(helper), "store", json.dumps({"ServerURL": key, "Username": TOKEN_USER, "Secret": identity}))
+        elif names:
+            entry = document["auths"][names[0]]
+            user = base64.b64decode(entry.get("auth") or "").partition(b":")[0]
+            entry |= {"auth": base64.b64encode(user + b":").decode(), "identitytoken": identity}
 
 
 def erase(domain: str) -> bool:
@@ -70,7 +90,10 @@ def erase(domain: str) -> bool:
         helper = (document.get("credHelpers") or {}).get(domain) or document.get("credsStore")
         if helper:
             _run(str(helper), "erase", key)
-        return (document.get("auths") or {}).pop(key, None) is not None
+        names = _names(document, domain)
+        for name in names:
+            del document["auths"][name]
+        return bool(names)
 
 
 class _editing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -214,6 +215,59 @@ def test_identity_tokens(
         assert f"specrun login {address}".encode() in refused.stderr and identity.encode() not in refused.stderr
         host.ok("logout", address)
         assert b"identity" not in config.read_bytes() and secrets_in(host, identity) == []
+
+
+@pytest.mark.parametrize("keeper", ["file", "helper"])
+def test_another_identity_token_is_kept_by_a_login_only(
+    host: Host, tmp_path: Path, authority: Authority, tokens: TokenServer, keeper: str
+) -> None:
+    """As with Docker, whose daemon cannot tell its clients of one."""
+    config, keychain = host.folder / "docker/config.json", tmp_path / "keychain"
+    config.parent.mkdir()
+
+    def kept(address: str) -> str:
+        if keeper == "helper":
+            entry = json.loads((keychain / address).read_text())
+            assert entry["Username"] == "<token>"
+            return str(entry["Secret"])
+        entry = json.loads(config.read_text())["auths"][f"https://{address}"]
+        assert entry["auth"] == base64.b64encode(f"{USER}:".encode()).decode()
+        return str(entry["identitytoken"])
+
+    with own_registry(tmp_path / "storage", tls=authority, tokens=tokens) as address:
+        trust(host, address, authority)
+        if keeper == "helper":
+            add_helper(host, keychain)
+            config.write_text('{"credsStore": "folder"}')
+            tokens.identities = None
+            host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        else:
+            login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            config.write_text(json.dumps({"auths": {f"https://{address}": {"auth": login}}}))
+        # A password that is kept already gives way to the token that the server gives for it.
+        tokens.identities, tokens.rotates = set(), True
+        host.ok("login", address)
+        first = kept(address)
+        assert tokens.identities == {first} and secrets_in(host, PASSWORD) == []
+        there_and_back(host, f"{address}/hello:v1")
+        assert kept(address) == first and len(tokens.identities) > 1
+        # Within a command the newest is used.
+        tokens.withdraws = True
+        host.ok("tag", "busybox", f"{address}/other:v1")
+        tokens.refreshed.clear()
+        host.ok("push", f"{address}/other:v1")
+        used = [form["refresh_token"][0] for form in tokens.refreshed]
+        assert used[0] == first and len(set(used)) == len(used) > 1 and kept(address) == first
+        assert host.run("pull", f"{address}/other:v1").returncode == 1
+        tokens.identities.add(first)
+        host.ok("login", address)
+        second = kept(address)
+        assert second != first and second in tokens.identities
+        tokens.identities = None
+        host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
+        assert len(json.loads(config.read_text())["auths"]) == 1  # under whatever name it was there
+        assert "Removing" in host.ok("logout", address)
+    assert secrets_in(host, second) == secrets_in(host, PASSWORD) == []
 
 
 def test_an_identity_token_is_no_password(host: Host, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class TokenServer:
         self.lifetime = 300
         self.identities: set[str] | None = None
         """Those that are good; None for a server that knows none."""
+        self.rotates = self.withdraws = False
+        """Whether there is a new one with each answer, and whether the one before is no good then."""
         self.refreshed: list[dict[str, list[str]]] = []
         """The forms that identity tokens came in."""
         outer = self
@@ -110,6 +112,10 @@ class TokenServer:
                     self._answer(400, {"error": "invalid_grant"})
                     return
                 scopes = form.get("scope", [""])[0].split()
+                if outer.withdraws:
+                    (outer.identities or set()).discard(identity)
+                if outer.rotates:
+                    identity = outer.identity()
                 self._answer(200, {"access_token": outer.token(scopes), "refresh_token": identity})
 
             def _answer(self, status: int, document: dict[str, str]) -> None:

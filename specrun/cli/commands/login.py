@@ -44,12 +44,14 @@ def run(arguments: list[str], context: Context) -> int:
     if not options.username and not options.password and (known := credentials.find(domain)):
         context.out("Authenticating with existing credentials...\n")
         try:
-            _prove(domain, *known, verify)
+            identity = _prove(domain, *known, verify)
         except RegistryError as error:
             if error.status != 401 or not os.isatty(0):
                 raise
             context.err(f"Login did not succeed: {error.message}\n")
         else:
+            if identity not in ("", known[1]):
+                credentials.renew(domain, identity)
             context.out("Login Succeeded\n")
             return 0
     if options.password:
