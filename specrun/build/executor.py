@@ -109,6 +109,7 @@ class Build:
         self.layers = LayerStore(root)
         self.cache = Cache(root, self.layers, request.cache_from)
         request.check()
+        _check_network(root, request.network)
         self.program, self.path = load(request)
         self.platform = host_platform()
         if request.platform and not is_built_here(request.platform):
@@ -311,6 +312,23 @@ def _has_mounts(plan: Plan) -> bool:
     return any(isinstance(one, Run) and one.mount_texts for one in plan.stage.instructions) or any(
         "--mount" in text for text in triggers or ()
     )
+
+
+def _check_network(root: Root, mode: str) -> None:
+    """Refuse a network that is not there, although every step may be in the cache. Raises NotFound."""
+    kind, _, name = mode.partition(":")
+    if kind == "container":
+        from specrun.engine.containers import Engine
+
+        Engine(root).get(name)
+    elif mode not in ("default", "bridge", "none", "host"):
+        from specrun.network.networks import NetworkStore
+
+        try:
+            NetworkStore(root).get(mode)
+        except NotFound as error:
+            hint = f"`specrun network create {mode}` makes it, `specrun network ls` lists what there is"
+            raise NotFound(f"--network {mode}: {error.message}", hint=hint) from error
 
 
 def _is_work_left(root: Root) -> bool:

@@ -90,6 +90,16 @@ def test_the_output_is_that_of_the_classic_builder(context: Context) -> None:
     assert context.host.ok("images", "-q", "--no-trunc", "image").strip().startswith(f"sha256:{identity}")
 
 
+def test_a_network_that_is_not_there_is_refused_before_anything_is_built(context: Context) -> None:
+    text = "FROM busybox\nRUN echo x > /x\n"
+    context.build(text, "--network=none")
+    for network, words in (("absent", "network absent not found"), ("container:absent", "No such container: absent")):
+        output, errors, status = context.fails(text, f"--network={network}")
+        assert (output, status) == ("", 1) and words in errors
+    context.host.ok("network", "create", "absent")
+    assert "Using cache" in context.build(text, "--network=absent")
+
+
 def test_quiet_and_the_files_that_tell_the_result(context: Context, tmp_path: Path) -> None:
     output = context.build(
         "FROM busybox\nRUN echo noise\n", "-q", f"--iidfile={tmp_path}/id", "--metadata-file", f"{tmp_path}/m"
