@@ -25,6 +25,8 @@ class Engine:
     """What a scenario runs its command lines with."""
 
     name = ""
+    lasting = False
+    """Whether what its commands start may outlive the scenario."""
 
     def __init__(self, folder: Path, bases: Bases) -> None:
         self.folder = folder
@@ -35,6 +37,8 @@ class Engine:
         path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         self.environment = {**os.environ, "PATH": path, "DOCKER_CONFIG": str(folder / "docker-config")}
         self.environment |= processes.mark(folder)
+        self.enter = "" if self.lasting else processes.make_group(folder)
+        """What a shell does first, to be told from others' processes."""
         self.environment.pop("NO_COLOR", None)
 
     def command(self, name: str, *words: str) -> None:
@@ -124,6 +128,7 @@ class Learner(Engine):
     """specrun over the state folder of somebody who works through the workshop: looked at, and left as it is."""
 
     name = "specrun"
+    lasting = True
 
     def __init__(self, folder: Path, bases: Bases, root: str) -> None:
         super().__init__(folder, bases)

@@ -26,10 +26,13 @@ def run_folder() -> AbstractContextManager[Path]:
 
 @contextmanager
 def _held(prefix: str) -> Iterator[Path]:
+    from specrun.bdd import processes
+
     folder, lock = _make(prefix)
     try:
         yield folder
     finally:
+        processes.end_group(folder)
         _remove(folder)
         os.close(lock)
 
@@ -46,6 +49,7 @@ def sweep() -> None:
         try:
             environment = {**os.environ, "SPECRUN_ROOT": str(folder / "root"), "SPECRUN_RUN": str(folder / "run")}
             processes.end(folder)  # first, or they would start more of what is cleared
+            processes.end_group(folder)
             clear(folder, environment, [])
             podman.clear(folder)
             _remove(folder)

@@ -28,7 +28,7 @@ class Terminal:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         try:
             self.process = subprocess.Popen(
-                [*world.engine.prefix, "setsid", "--ctty", "--wait", "bash", "-c", line],
+                [*world.engine.prefix, "setsid", "--ctty", "--wait", "bash", "-c", world.engine.enter + line],
                 env={**world.engine.environment, "TERM": "xterm"},
                 cwd=world.current,
                 stdin=other,

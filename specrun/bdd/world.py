@@ -83,7 +83,7 @@ class World:
         """Run a command line in bash, as a reader of the workshop would; it becomes the last one."""
         began = time.monotonic()
         note = self.engine.folder / "cwd"
-        script = f"trap 'pwd > {shlex.quote(str(note))}' EXIT\n{line}"
+        script = f"{self.engine.enter}trap 'pwd > {shlex.quote(str(note))}' EXIT\n{line}"
         process = subprocess.Popen(
             [*self.engine.prefix, "bash", "-c", script],
             env=self.engine.environment,
@@ -156,7 +156,7 @@ class Background:
         self.line = line
         self._output = (world.engine.folder / f"background-{len(world.background)}").open("w+b")
         self.process = subprocess.Popen(
-            [*world.engine.prefix, "bash", "-c", line],
+            [*world.engine.prefix, "bash", "-c", world.engine.enter + line],
             env=world.engine.environment,
             cwd=world.current,
             stdin=subprocess.DEVNULL,

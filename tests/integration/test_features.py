@@ -127,6 +127,7 @@ KILLED = """Feature: Killed
   Scenario: A step of each kind
     Given I ran `docker run -d --name one busybox sleep {mark}`
     And I ran `(setsid sleep {mark}; :) >/dev/null 2>&1 &`
+    And I ran `env -i setsid --fork sleep {mark} >/dev/null 2>&1`
     And a file "spec.yaml" with
       \"\"\"
       {{apiVersion: specrun/v1, kind: Registry, metadata: {{name: r}}, spec: {{listen: "127.0.0.1:5000"}}}}
@@ -173,13 +174,25 @@ def test_a_killed_run_is_cleared_by_the_next(tmp_path: Path, base_images: Path) 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert leaks.present(marks).get("processes")
-    assert len(running(mark)) >= 6
+    assert len(running(mark)) >= 7
     done = subprocess.run(
         [COMMAND, "test", "quick.feature"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(scenes.glob("srf-*")) == []
     assert leaks.left(marks) == {}
+    assert running(mark) == set()
+
+
+def test_what_outlives_its_command_ends_with_the_scenario(tmp_path: Path, base_images: Path) -> None:
+    mark = f"88{os.getpid()}"
+    (tmp_path / "daemon.feature").write_text(
+        f"Feature: Daemon\n  Scenario: One\n    When I run `env -i setsid --fork sleep {mark} >/dev/null 2>&1`\n"
+        "    Then it succeeds\n"
+        f"    When I run `pgrep -f 'sleep {mark}$'`\n    Then it succeeds\n"
+    )
+    done = specrun(tmp_path, "test", "daemon.feature", bases=base_images)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert running(mark) == set()
 
 
