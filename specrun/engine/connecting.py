@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.engine.container import Container
-    from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
     from specrun.network.networks import Network
 
 
 def connect(
-    engine: Engine,
+    engine: Existing,
     name: str,
     container: Container,
     *,
@@ -66,7 +66,7 @@ def connect(
     _tell(engine, network, container, "connect")
 
 
-def disconnect(engine: Engine, name: str, container: Container) -> None:
+def disconnect(engine: Existing, name: str, container: Container) -> None:
     """Take the container out of the network. Raises Conflict when it is not in it."""
     network = engine.networks.get(name)
     if network.driver == "host":
@@ -90,7 +90,7 @@ def disconnect(engine: Engine, name: str, container: Container) -> None:
     _tell(engine, network, container, "disconnect")
 
 
-def publish(engine: Engine, container: Container, ports: dict[str, list[dict[str, str]]]) -> None:
+def publish(engine: Existing, container: Container, ports: dict[str, list[dict[str, str]]]) -> None:
     """Publish these ports and no others, without a restart. Raises PortTaken; then all is as it was."""
     with engine.changing(container):
         known = state.load(container.directory)
@@ -105,7 +105,7 @@ def publish(engine: Engine, container: Container, ports: dict[str, list[dict[str
         container.record.save(container.directory, durable=container.record.durable)
 
 
-def members(engine: Engine, network: Network) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def members(engine: Existing, network: Network) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """The running containers in the network: id, name and endpoint."""
     for identity in sorted(set(engine.networks.leases(network).values())):
         held = attachment.load(f"{engine.root.containers}/{identity}")
@@ -114,7 +114,7 @@ def members(engine: Engine, network: Network) -> Iterator[tuple[str, str, dict[s
                 yield identity, engine.get(identity).name, endpoint
 
 
-def wanted(engine: Engine) -> set[str]:
+def wanted(engine: Existing) -> set[str]:
     """The names of networks that any container, running or not, is to be in."""
     return {
         wish["network"] for container in engine.list(all=True) for wish in networking.load_wishes(container.directory)
@@ -134,12 +134,12 @@ def _edit_hosts(directory: str, change: Any) -> None:
         file.truncate()
 
 
-def _tell(engine: Engine, network: Network, container: Container, action: str) -> None:
+def _tell(engine: Existing, network: Network, container: Container, action: str) -> None:
     attributes = {"container": container.id, "name": network.name, "type": network.driver}
     events.emit(engine.root, "network", action, network.id, attributes=attributes)
 
 
-def hand_over(engine: Engine, old: Container, new: Container, ports: dict[str, list[dict[str, str]]]) -> None:
+def hand_over(engine: Existing, old: Container, new: Container, ports: dict[str, list[dict[str, str]]]) -> None:
     """Let `new` publish these ports in the place of `old`, so that no connection is lost. Raises PortTaken."""
     from specrun.network import joining
 

@@ -15,7 +15,6 @@ from specrun.engine.settings import record_of
 from specrun.engine.volumes import VolumeStore
 from specrun.errors import Conflict, SpecrunError, UsageError
 from specrun.files import locked, remove_tree, sync_directory, sync_files
-from specrun.store.images import ImageStore
 from specrun_runtime import state
 
 TYPE_CHECKING = False
@@ -24,25 +23,12 @@ if TYPE_CHECKING:
 
     from specrun.engine.networking import Network
     from specrun.engine.request import ContainerRequest
-    from specrun.network.networks import NetworkStore
-    from specrun.paths import Root
     from specrun.store.images import Image
     from specrun_runtime import launch
 
 
 class Engine(Existing):
     """The containers of one root."""
-
-    def __init__(self, root: Root) -> None:
-        super().__init__(root)
-        self.images = ImageStore(root)
-
-    @property
-    def networks(self) -> NetworkStore:
-        """The networks of the root."""
-        from specrun.network.networks import NetworkStore
-
-        return NetworkStore(self.root)
 
     def run(
         self,

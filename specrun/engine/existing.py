@@ -24,7 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from specrun.network.networks import NetworkStore
     from specrun.paths import Root
+    from specrun.store.images import ImageStore
 
 
 class Existing:
@@ -32,6 +34,27 @@ class Existing:
 
     def __init__(self, root: Root) -> None:
         self.root = root
+        self._images: ImageStore | None = None
+
+    @property
+    def images(self) -> ImageStore:
+        """The images of the root."""
+        if self._images is None:
+            from specrun.store.images import ImageStore
+
+            self._images = ImageStore(self.root)
+        return self._images
+
+    @images.setter
+    def images(self, store: ImageStore) -> None:
+        self._images = store
+
+    @property
+    def networks(self) -> NetworkStore:
+        """The networks of the root."""
+        from specrun.network.networks import NetworkStore
+
+        return NetworkStore(self.root)
 
     def get(self, name_or_id: str) -> Container:
         """The container of this name, id or unambiguous beginning of an id."""

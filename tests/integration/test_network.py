@@ -297,6 +297,9 @@ def test_a_running_container_joins_and_leaves(web: Host) -> None:
     assert b"endpoint with name web already exists in network back" in again.stderr
     members = json.loads(web.ok("network", "inspect", "-f", "{{json .Containers}}", "back"))
     assert [member["Name"] for member in members.values()] == ["web"]
+    assert json.loads(web.ok("inspect", "-f", "json", "back"))["Containers"] == members
+    assert json.loads(web.ok("network", "inspect", "-f", "json", "back"))["Name"] == "back"
+    assert web.run("inspect", "--type", "network", "web").returncode == 1
     # What it publishes goes by way of the other network when the first one is left.
     web.ok("network", "disconnect", "bridge", "web")
     assert get("127.0.0.1", published(web, "web")) == "hello"

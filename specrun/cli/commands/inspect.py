@@ -1,4 +1,4 @@
-"""`specrun inspect`: all about containers and images, in Docker's shape."""
+"""`specrun inspect`: all about containers, images, networks and volumes, in Docker's shape."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
     from specrun.cli.context import Context
     from specrun.engine.container import Container
-    from specrun.engine.containers import Engine
+    from specrun.engine.existing import Existing
     from specrun.store.images import Image
 
 COMMAND = Command(
     "inspect",
     "[OPTIONS] NAME|ID [NAME|ID...]",
-    "Print all about containers, images and volumes as JSON.",
+    "Print all about containers, images, networks and volumes as JSON.",
     [
         Option("-f --format", "value", "Print by a Go template, or json"),
         Option("-s --size", "flag", "Print the sizes of containers too"),
-        Option("--type", "value", "container, image or volume"),
+        Option("--type", "value", "container, image, network or volume"),
     ],
     examples=["inspect simple1", "inspect -f '{{.State.Status}}' simple1", "inspect --type volume data"],
 )
-KINDS = ("container", "image", "volume")
+KINDS = ("container", "image", "network", "volume")
+"""In the order in which a name is looked for."""
 
 
 def run(arguments: list[str], context: Context) -> int:
@@ -38,7 +39,7 @@ def run(arguments: list[str], context: Context) -> int:
     COMMAND.require(options, 1)
     if options.type not in ("", *KINDS):
         raise UsageError(f'"{options.type}" is not a valid value for --type', hint=f"expected {', '.join(KINDS)}")
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     kinds = [options.type] if options.type else KINDS
 
@@ -89,7 +90,7 @@ def print_documents(names: list[str], find: Callable[[str], dict[str, Any]], for
     return 1 if missing else 0
 
 
-def _container(name: str, engine: Engine, size: bool) -> dict[str, Any]:
+def _container(name: str, engine: Existing, size: bool) -> dict[str, Any]:
     container = engine.get(name)
     document = describe_container(container, engine)
     if size:
@@ -104,7 +105,7 @@ def _container(name: str, engine: Engine, size: bool) -> dict[str, Any]:
     return document
 
 
-def _image(name: str, engine: Engine, size: bool) -> dict[str, Any]:
+def _image(name: str, engine: Existing, size: bool) -> dict[str, Any]:
     try:
         return describe_image(engine.images.resolve(name))
     except NotFound:
@@ -113,16 +114,23 @@ def _image(name: str, engine: Engine, size: bool) -> dict[str, Any]:
         raise NotFound(error.message) from error
 
 
-def _volume(name: str, engine: Engine, size: bool) -> dict[str, Any]:
+def _network(name: str, engine: Existing, size: bool) -> dict[str, Any]:
+    from specrun.cli.commands.network import describe
+
+    return describe(engine, engine.networks.get(name))
+
+
+def _volume(name: str, engine: Existing, size: bool) -> dict[str, Any]:
     from specrun.cli.commands.volume import describe
     from specrun.engine.volumes import VolumeStore
 
     return describe(VolumeStore(engine.root).get(name))
 
 
-_FINDERS: dict[str, Callable[[str, Engine, bool], dict[str, Any]]] = {
+_FINDERS: dict[str, Callable[[str, Existing, bool], dict[str, Any]]] = {
     "container": _container,
     "image": _image,
+    "network": _network,
     "volume": _volume,
 }
 
@@ -199,7 +207,7 @@ _HOST_CONFIG: dict[str, Any] = {
 _MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
 
 
-def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
+def describe_container(container: Container, engine: Existing) -> dict[str, Any]:
     """A container as `docker inspect` shows it."""
     state, status = container.state, container.status
     where = container.directory
@@ -251,7 +259,7 @@ def describe_container(container: Container, engine: Engine) -> dict[str, Any]:
     }
 
 
-def _lower(container: Container, engine: Engine) -> list[str]:
+def _lower(container: Container, engine: Existing) -> list[str]:
     try:
         image = engine.images.resolve(container.image_id)
     except NotFound:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from specrun.cli.context import Context
+    from specrun.engine.existing import Existing
     from specrun.network.networks import Network
 
 CREATE = Command(
@@ -53,7 +54,7 @@ INSPECT = Command(
     "[OPTIONS] NETWORK [NETWORK...]",
     "Display detailed information on one or more networks.",
     [
-        Option("-f --format", "value", "Print by a Go template"),
+        Option("-f --format", "value", "Print by a Go template, or json"),
         Option("-v --verbose", "flag", "Accepted as Docker does; there is nothing more to tell"),
     ],
     examples=["network inspect bridge"],
@@ -122,7 +123,7 @@ def _create(arguments: list[str], context: Context) -> int:
     CREATE.require(options, 1, 1)
     from specrun.network.creation import NetworkRequest, create
 
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     request = NetworkRequest(
         options.arguments[0],
@@ -152,7 +153,7 @@ def _ls(arguments: list[str], context: Context) -> int:
     options = LS.parse(arguments)
     LS.require(options, 0, 0)
     filters = [_filter(text) for text in options.filter]
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     found = [network for network in engine.networks.all() if _passes(network, filters, engine)]
     if options.quiet:
@@ -184,7 +185,7 @@ def _filter(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _passes(network: Network, filters: list[tuple[str, str]], engine: Any) -> bool:
+def _passes(network: Network, filters: list[tuple[str, str]], engine: Existing) -> bool:
     for key in {key for key, _ in filters}:
         tests = [_holds(network, key, value, engine) for other, value in filters if other == key]
         if not (all(tests) if key == "label" else any(tests)):
@@ -192,7 +193,7 @@ def _passes(network: Network, filters: list[tuple[str, str]], engine: Any) -> bo
     return True
 
 
-def _holds(network: Network, key: str, value: str, engine: Any) -> bool:
+def _holds(network: Network, key: str, value: str, engine: Existing) -> bool:
     if key == "label":
         name, equals, wanted = value.partition("=")
         return name in network.labels and (not equals or network.labels[name] == wanted)
@@ -208,31 +209,18 @@ def _holds(network: Network, key: str, value: str, engine: Any) -> bool:
 
 
 def _inspect(arguments: list[str], context: Context) -> int:
+    from specrun.cli.commands.inspect import print_documents
+
     options = INSPECT.parse(arguments)
     INSPECT.require(options, 1)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
-    found, missing = [], []
-    for name in options.arguments:
-        try:
-            found.append(describe(engine, engine.networks.get(name)))
-        except NotFound as error:
-            missing.append(error.message)
-    if options.format:
-        from specrun.cli.templates import Template
-
-        template = Template(options.format)
-        context.out("".join(template.render(document) + "\n" for document in found))
-    else:
-        from specrun_runtime import jsontext
-
-        context.out(jsontext.pretty(found) + "\n")
-    for message in missing:
-        context.err(f"Error: {message}\n")
-    return 1 if missing else 0
+    return print_documents(
+        options.arguments, lambda name: describe(engine, engine.networks.get(name)), options.format, context
+    )
 
 
-def describe(engine: Any, network: Network) -> dict[str, Any]:
+def describe(engine: Existing, network: Network) -> dict[str, Any]:
     """A network as `docker network inspect` shows it."""
     return {
         "Name": network.name,
@@ -267,7 +255,7 @@ def _rm(arguments: list[str], context: Context) -> int:
     RM.require(options, 1)
     from specrun.network.creation import remove
 
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
 
     def one(name: str) -> str:
@@ -290,7 +278,7 @@ def _prune(arguments: list[str], context: Context) -> int:
         return 0
     from specrun.network.creation import prune
 
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     removed = prune(engine.networks, connecting.wanted(engine), lambda network: all(test(network) for test in tests))
     context.out(listing("Deleted Networks", removed))
@@ -325,7 +313,7 @@ def _ago(text: str) -> float:
 def _connect(arguments: list[str], context: Context) -> int:
     options = CONNECT.parse(arguments)
     CONNECT.require(options, 2, 2)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     connecting.connect(
         engine,
@@ -341,7 +329,7 @@ def _connect(arguments: list[str], context: Context) -> int:
 def _disconnect(arguments: list[str], context: Context) -> int:
     options = DISCONNECT.parse(arguments)
     DISCONNECT.require(options, 2, 2)
-    engine = context.engine()
+    engine = context.existing()
     engine.mend()
     try:
         connecting.disconnect(engine, options.arguments[0], engine.get(options.arguments[1]))

@@ -31,7 +31,7 @@ INSPECT = Command(
     "volume inspect",
     "[OPTIONS] VOLUME [VOLUME...]",
     "Print all about volumes as JSON.",
-    [Option("-f --format", "value", "Print by a Go template")],
+    [Option("-f --format", "value", "Print by a Go template, or json")],
     examples=["volume inspect data", "volume inspect -f '{{.Mountpoint}}' data"],
 )
 LS = Command(
