@@ -128,9 +128,9 @@ class Crew:
             worker.signal(signal.SIGKILL)
             worker.close()
         if self._workers:
-            from specrun.build.running import remove_containers
+            from specrun.build.running import remove_containers, written_down
 
-            remove_containers(self._build.root, self._build.folder)
+            remove_containers(self._build.root, written_down(self._build.folder))
         for spool in self._spools.values():
             spool.close()
         self._workers = []

@@ -18,7 +18,7 @@ from specrun.build.trees import unmount_below
 from specrun.errors import NotFound, SpecrunError, UsageError
 from specrun.files import locked, remove_tree
 from specrun.oci import platform
-from specrun.oci.reference import Reference
+from specrun.oci.reference import InvalidReference, Reference
 from specrun.store.images import ImageStore
 from specrun_runtime.fds import Fd
 
@@ -238,6 +238,9 @@ class Build:
     def _plans(self, order: list[Stage]) -> list[Plan]:
         plans = []
         for stage in order:
+            for instruction in stage.instructions:
+                if isinstance(instruction, Run):
+                    instruction.check_mounts()
             plans.append(Plan(stage, self._base(stage), self.total + 1))
             self.total += len(stage.instructions) + 1
         return plans
@@ -282,6 +285,8 @@ class Build:
             return self._newest(name, node)
         try:
             return self.images.resolve(name)
+        except InvalidReference as error:
+            raise DockerfileError(error.message, node=node, word=name, hint=error.hint) from error
         except NotFound as error:
             try:
                 return _pull(self.root, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specrun.build import mounts
 from specrun.build.errors import DockerfileError
 from specrun.build.parser import parse_heredoc, parse_line
 
@@ -174,6 +175,13 @@ class Run(Command):
                     raise DockerfileError(
                         "'from' doesn't support variable expansion, define alias stage instead", node=node, word=field
                     )
+
+
+    def check_mounts(self) -> None:
+        """Refuse what is wrong whatever variables are, before the steps above are made. Raises DockerfileError."""
+        for text in self.mount_texts:
+            if "$" not in text:
+                mounts.parse(text, self.node, str)
 
 
 class Words(Instruction):

@@ -47,7 +47,9 @@ def fetch(url: str, folder: str, node: Node, checksum: str = "") -> str:
             modified = _moment(answer.headers.get("Last-Modified") or "")
             name = _name_in(answer.headers.get("Content-Disposition") or "") or name
     except (URLError, OSError, ValueError) as error:
-        raise BuildFailed(f"ADD failed: cannot fetch {url}: {error}", node=node, word=url) from error
+        wrapped = error.reason if type(error) is URLError else error
+        reason = getattr(wrapped, "strerror", None) or wrapped
+        raise BuildFailed(f"ADD failed: cannot fetch {url}: {reason}", node=node, word=url) from error
     if length is not None and int(length) != size:
         raise BuildFailed(f"ADD failed: {url} ended after {size} of {length} bytes", node=node, word=url)
     _check(url, checksum, f"sha256:{state.hexdigest()}", node)

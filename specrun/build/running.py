@@ -99,18 +99,15 @@ class Runner:
         announce(request.container_id)  # before it is made: a build that is killed in between leaves what is known
         try:
             running = engine.run(request, stdout=out, stderr=err)
-        except StartFailed as failure:
-            raise BuildFailed(
-                f"The command '{' '.join(step.argv)}' could not be started: {failure.message}", node=step.node,
-                exit_status=failure.status,
-            ) from failure  # fmt: skip
-        container = engine.get(running.container_id)
-        try:
-            status = running.wait()
-        except BaseException:
-            engine.remove(container, force=True)
+            return engine.get(running.container_id), running.wait()
+        except BaseException as failure:
+            remove_containers(self.root, [request.container_id])
+            if isinstance(failure, StartFailed):
+                raise BuildFailed(
+                    f"The command '{' '.join(step.argv)}' could not be started: {failure.message}", node=step.node,
+                    exit_status=failure.status,
+                ) from failure  # fmt: skip
             raise
-        return container, status
 
     def finish(self, container: Container, step: Step, lower: list[str], upper: str) -> None:
         """Take the container's writable layer as `upper` and remove the container."""
@@ -372,19 +369,23 @@ def mend(root: Root) -> None:
     for name in os.listdir(base) if os.path.isdir(base) else []:
         try:
             with locked(root.lock("builds")), locked(f"{base}/{name}/lock", wait=False):
-                remove_containers(root, f"{base}/{name}")
+                remove_containers(root, written_down(f"{base}/{name}"))
                 remove_tree(f"{base}/{name}")
         except (BlockingIOError, FileNotFoundError, NotADirectoryError):
             continue
 
 
-def remove_containers(root: Root, work: str) -> None:
-    """Remove the containers that were written down in the folder of a build, as far as they are still there."""
+def written_down(work: str) -> list[str]:
+    """The containers that a build has announced in its folder."""
     try:
         with open(f"{work}/container", encoding="ascii") as file:
-            identities = file.read().split()
+            return file.read().split()
     except FileNotFoundError:
-        return
+        return []
+
+
+def remove_containers(root: Root, identities: list[str]) -> None:
+    """Remove the containers of steps, as far as they are still there."""
     engine = Engine(root)
     for identity in identities:
         try:

@@ -314,6 +314,19 @@ def test_a_failed_step_says_where_and_keeps_nothing(context: Context) -> None:
     assert context.build("FROM busybox\nRUN true\n").count("Using cache") == 1
 
 
+@pytest.mark.parametrize("text", ['RUN ["none-such"]', "USER none-such\nRUN true"])
+def test_a_step_that_cannot_be_started_leaves_no_container(context: Context, text: str) -> None:
+    _, errors, _ = context.fails(f"FROM busybox\n{text}\n", "--network=none")
+    assert "could not be started" in errors
+    assert context.host.containers() == []
+    assert os.listdir(context.host.root / "build" / "work") == []
+
+
+def test_a_wrong_mount_is_refused_before_the_steps_above_are_made(context: Context) -> None:
+    output, errors, _ = context.fails("FROM busybox\nRUN true\nRUN --mount=type=bnd,target=/x true\n")
+    assert "Running in" not in output and "Dockerfile:3:18" in errors
+
+
 def test_a_shell_opens_where_a_step_failed(context: Context) -> None:
     context.write("Dockerfile", "FROM busybox\nRUN echo here > /left; false\n")
     done = context.host.run("build", "--on-error=shell", str(context.folder), input=b"cat /left\nexit\n")
@@ -331,6 +344,8 @@ def test_a_shell_opens_where_a_step_failed(context: Context) -> None:
         ("FROM busybox\nCOPY --from=none-such /a /\n", 2, "No such image: none-such"),
         ("FROM busybox\nCOPY --from=3 /a /\n", 2, "no stage of that number"),
         ("FROM none-such\n", 1, "No such image"),
+        ("ARG A=b@c\n\nFROM a$A\n", 3, "'c' is not a digest"),
+        ("FROM busybox\nADD http://127.0.0.1:1/a /\n", 2, "cannot fetch http://127.0.0.1:1/a: Connection refused ["),
         ("FROM busybox AS a\nCOPY --from=a /x /\n", 1, "circular dependency"),
         ("FROM busybox\nRUN --mount=type=bind,target=/x,bind-propagation=shared true\n", 2, "unexpected key"),
         ("FROM busybox\nRUN --security=insecure true\n", 2, "not allowed"),
