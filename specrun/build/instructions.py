@@ -176,6 +176,12 @@ class Run(Command):
                         "'from' doesn't support variable expansion, define alias stage instead", node=node, word=field
                     )
 
+    def check_mounts(self) -> None:
+        """Refuse what is wrong whatever variables are, before the steps above are made. Raises DockerfileError."""
+        for text in self.mount_texts:
+            if "$" not in text:
+                mounts.parse(text, self.node, str)
+
 
     def check_mounts(self) -> None:
         """Refuse what is wrong whatever variables are, before the steps above are made. Raises DockerfileError."""
