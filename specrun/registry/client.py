@@ -115,7 +115,7 @@ class Client:
             text = _read_error(answer)
             pause = retry_after(answer.headers.get("Retry-After", ""), time.time())
             if answer.status not in PASSING or (last and (pause is None or pause <= LONGEST_WAIT)):
-                raise _refused(method, self.host, target, answer.status, text, pause)
+                raise self._refused(method, target, scope, answer.status, text, pause)
             if pause is not None and pause > LONGEST_WAIT:
                 message = f"{self.host} is not ready, and asks to be left alone for {pause:.0f} seconds: {text}"
                 raise RegistryError(message, status=answer.status, hint="try again later")
@@ -143,6 +143,16 @@ class Client:
     def _is_hopeless(self, error: Exception) -> bool:
         """A name or a port that never answered is a mistake rather than a registry that starts again."""
         return isinstance(error, Untrusted) or (isinstance(error, Unreachable) and not self._answered)
+
+    def _refused(
+        self, method: str, target: str, scope: str, status: int, text: str, after: float | None
+    ) -> RegistryError:
+        path = urlsplit(target).path if "://" in target else target.partition("?")[0]
+        message = f"{self.host} refuses {method} {path[:200]}: {text}"
+        hint = "may this login do that?" if status == 403 and self._authority.header(scope) else ""
+        if status == 401:  # what was asked for without a login was asked for again with one
+            message, hint = f"{self.host} does not take this login: {text}", f"specrun login {self.domain}"
+        return RegistryError(message, status=status, hint=hint, after=after)
 
     def _once(self, method: str, target: str, scope: str, headers: dict[str, str], body: Body) -> Answer:
         used = self._authority.header(scope)
@@ -297,9 +307,3 @@ def _read_error(answer: Answer) -> str:
 def _printable(text: str) -> str:
     """A stranger's words may not move the cursor."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _refused(method: str, host: str, target: str, status: int, text: str, after: float | None) -> RegistryError:
-    path = urlsplit(target).path if "://" in target else target.partition("?")[0]
-    hint = {401: "log in with specrun login", 403: "this login may not do that"}.get(status, "")
-    return RegistryError(f"{host} refuses {method} {path[:200]}: {text}", status=status, hint=hint, after=after)

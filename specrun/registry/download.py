@@ -156,7 +156,8 @@ class Download:
             self._changed.notify_all()
 
     def _fetch(self) -> None:
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        for folder in (os.path.dirname(self._path), self._blobs.folder):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         while not self.is_there() and not self._fetch_into_file():
             pass
 

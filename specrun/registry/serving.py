@@ -211,9 +211,10 @@ class Listener:
                 await self.registry.enter(asked, [])
                 return "metrics", Reply(200, {"Content-Type": "text/plain; version=0.0.4"}, self.metrics.text())
             try:
-                return asked.route, await self.registry.answer(asked)
+                reply = await self.registry.answer(asked)
             finally:
                 route = asked.route
+            return route, reply
         except ProtocolError as error:
             return route, _refusal(error)
         except (ConnectionError, asyncio.CancelledError):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -388,3 +389,23 @@ def test_a_build_pulls_its_base(host: Host, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(f"FROM {address}/nosuch:v1\n")
     done = host.run("build", str(tmp_path))
     assert done.returncode == 1 and b"cannot be reached" in done.stderr
+
+
+def test_figures_tell_the_routes_apart(host: Host) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with serving(host) as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        host.ok("push", f"{address}/hello:v1")
+        host.ok("search-tags", f"{address}/hello")
+        text = urllib.request.urlopen(f"http://{address}/metrics").read().decode()
+    counted = {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "specrun_registry_requests_total"
+    }
+    assert counted == {
+        ("HEAD", "blobs", "404"): 2, ("POST", "upload", "202"): 2, ("PUT", "upload", "201"): 2,
+        ("PUT", "manifests", "201"): 1, ("GET", "tags", "200"): 1,
+    }  # fmt: skip

@@ -79,6 +79,15 @@ def test_plain_http_on_loopback(host: Host, tmp_path: Path, server: str) -> None
         assert "Mounted from deep/er/hello" in host.ok("push", f"{address}/other:v1")
 
 
+def test_the_first_command_on_a_host_may_be_a_pull(host: Host, tmp_path: Path) -> None:
+    with own_registry(tmp_path / "storage") as address:
+        host.ok("tag", "busybox", f"{address}/hello:v1")
+        host.ok("push", f"{address}/hello:v1")
+        host.environment["SPECRUN_ROOT"] = str(tmp_path / "root")
+        assert "Pull complete" in host.ok("pull", f"{address}/hello:v1")
+        assert host.ok("image", "verify") == ""
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_password_over_tls(host: Host, tmp_path: Path, authority: Authority, server: str) -> None:
     users = htpasswd(tmp_path / "users")
@@ -91,6 +100,12 @@ def test_a_password_over_tls(host: Host, tmp_path: Path, authority: Authority, s
         assert refused.returncode == 1 and b"specrun login" in refused.stderr
         wrong = host.run("login", "-u", USER, "--password-stdin", address, input=b"wrong-password")
         assert wrong.returncode == 1 and b"wrong-password" not in wrong.stdout + wrong.stderr
+        assert b"does not take this login: " in wrong.stderr and b"are user and password right?" in wrong.stderr
+        login = base64.b64encode(f"{USER}:of-yesterday".encode()).decode()
+        (host.folder / "docker").mkdir(exist_ok=True)
+        (host.folder / "docker/config.json").write_text(json.dumps({"auths": {address: {"auth": login}}}))
+        old = host.run("push", f"{address}/hello:v1")
+        assert b"does not take this login: " in old.stderr and f"specrun login {address}".encode() in old.stderr
         host.ok("login", "-u", USER, "--password-stdin", address, input=PASSWORD.encode())
         there_and_back(host, f"{address}/hello:v1")
         there_and_back_insecurely(host, address)

@@ -75,11 +75,16 @@ def run(arguments: list[str], context: Context) -> int:
 
 def _prove(domain: str, user: str, password: str, verify: bool) -> str:
     """Gives an identity token that may be kept for the password, "" without one. Raises RegistryError."""
-    from specrun.registry.client import Client
+    from specrun.registry.client import Client, RegistryError
 
     client = Client(domain, verify=verify)
     client.login(user, password, lasting=True)
-    client.request("GET", "/v2/", scope="")
+    try:
+        client.request("GET", "/v2/", scope="")
+    except RegistryError as error:
+        if error.hint.startswith("specrun login"):
+            error.hint = "are user and password right?"
+        raise
     return client.identity
 
 

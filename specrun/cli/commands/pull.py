@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from specrun.cli.options import Command, Option
-from specrun.errors import UsageError
+from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(arguments: list[str], context: Context) -> int:
 
 
 def every_tag(reference: Reference, verify: bool) -> list[Reference]:
-    """All tags that the registry has of a repository. Raises UsageError when one is named already."""
+    """All tags that the registry has of a repository. Raises SpecrunError when one is named already."""
     from specrun.oci.reference import Reference
     from specrun.registry.listing import tags
 
@@ -55,9 +55,9 @@ def every_tag(reference: Reference, verify: bool) -> list[Reference]:
 
 
 def require_no_tag(reference: Reference) -> None:
-    """Raises UsageError where one is named, though all are wanted."""
+    """Raises SpecrunError where one is named, though all are wanted."""
     if reference.text not in (reference.name, reference.familiar_name):
-        raise UsageError("tag can't be used with --all-tags/-a")
+        raise SpecrunError("tag can't be used with --all-tags/-a")
 
 
 def fetch(
