@@ -183,13 +183,6 @@ class Run(Command):
                 mounts.parse(text, self.node, str)
 
 
-    def check_mounts(self) -> None:
-        """Refuse what is wrong whatever variables are, before the steps above are made. Raises DockerfileError."""
-        for text in self.mount_texts:
-            if "$" not in text:
-                mounts.parse(text, self.node, str)
-
-
 class Words(Instruction):
     """EXPOSE, VOLUME and SHELL: a list of words."""
 
