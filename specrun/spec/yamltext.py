@@ -86,6 +86,10 @@ class Document:
     value: Any = None
     values: dict[Path, Mark] = field(default_factory=dict)
     keys: dict[Path, Mark] = field(default_factory=dict)
+    reset: set[Path] = field(default_factory=set)
+    """Keys of Compose files whose value is `!reset`: they are not in `value`."""
+    overriding: set[Path] = field(default_factory=set)
+    """Values of Compose files that are tagged with `!override`."""
 
     @property
     def file(self) -> str:
@@ -130,10 +134,11 @@ def _whole_file(name: str, message: str, code: str) -> SpecProblems:
     return SpecProblems([Problem(Place(name, 1, 1), message, code)])
 
 
-def parse(name: str, text: str, fill: Fill | None = None, *, merge_keys: bool = False) -> list[Document]:
+def parse(name: str, text: str, fill: Fill | None = None, *, compose: bool = False) -> list[Document]:
     """The documents of a file; empty ones are left out. Raises SpecProblems.
 
-    With `merge_keys`, `<<` lays a mapping under the one that it stands in, as in Compose files.
+    With `compose`, as in Compose files, `<<` lays a mapping under the one that it stands in, and values may be tagged
+    with `!reset` and `!override`.
     """
     source = Source(name, text.splitlines())
     try:
@@ -149,7 +154,7 @@ def parse(name: str, text: str, fill: Fill | None = None, *, merge_keys: bool = 
         raise _whole_file(name, f"is nested deeper than {MAX_DEPTH}", "too-deep") from error
     documents = []
     for node in nodes:
-        builder = _Builder(source, fill, merge_keys)
+        builder = _Builder(source, fill, compose)
         document = Document(source)
         document.value = builder.build(node, (), document, 0)
         if builder.problems:
@@ -168,13 +173,14 @@ def _place(source: Source, line: int, column: int, width: int) -> Place:
 class _Builder:
     """Turns nodes into values. Problems are collected, so that all are seen at once."""
 
-    def __init__(self, source: Source, fill: Fill | None, merge_keys: bool = False) -> None:
-        self.merge_keys = merge_keys
+    def __init__(self, source: Source, fill: Fill | None, compose: bool = False) -> None:
+        self.compose = compose
         self.source = source
         self.fill = fill
         self.problems: list[Problem] = []
         self.count = 0
         self.seen: set[int] = set()
+        self.overriding: set[int] = set()
         self.aliased = 0
 
     def build(self, node: yaml.Node, path: Path, document: Document, depth: int) -> Any:
@@ -202,9 +208,9 @@ class _Builder:
                 self.wrong(key_node, "a key must be text", "bad-key")
                 continue
             key = key_node.value
-            if self.merge_keys and not key_node.style and _INTEGER.fullmatch(key):
+            if self.compose and not key_node.style and _INTEGER.fullmatch(key):
                 self.wrong(key_node, f"the key {key} is a number; write it in quotes", "bad-key")
-            if key == "<<" and not key_node.style and self.merge_keys:
+            if key == "<<" and not key_node.style and self.compose:
                 continue
             if key == "<<" and not key_node.style:
                 self.wrong(key_node, "merge keys are not supported", "bad-key")
@@ -213,9 +219,15 @@ class _Builder:
                 first = document.keys[(*path, key)].line + 1
                 self.wrong(key_node, f"{key!r} stands twice, first in line {first}", "duplicate-key")
                 continue
+            if self.compose and value_node.tag == "!reset":
+                document.reset.add((*path, key))
+                continue
+            if self.compose and value_node.tag == "!override":
+                document.overriding.add((*path, key))
+                self.overriding.add(id(value_node))
             document.keys[(*path, key)] = self.mark(key_node)
             result[key] = self.build(value_node, (*path, key), document, depth + 1)
-        if self.merge_keys:
+        if self.compose:
             self.under(node, path, document, depth, result)
         return result
 
@@ -231,6 +243,7 @@ class _Builder:
                     continue
                 part = Document(document.source)
                 found = self.mapping(source, path, part, depth + 1)
+                document.reset |= {at for at in part.reset if at[: len(path) + 1][-1] not in result}
                 for key in found:
                     if key not in result:
                         result[key] = found[key]
@@ -239,6 +252,7 @@ class _Builder:
                         document.values.update(
                             {at: mark for at, mark in part.values.items() if at[: len(kept)] == kept}
                         )
+                        document.overriding |= {at for at in part.overriding if at[: len(kept)] == kept}
 
     def scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
@@ -247,7 +261,7 @@ class _Builder:
         if node.style:  # quoted, or a block
             self.check_tag(node, "tag:yaml.org,2002:str")
             return text
-        if node.tag not in _IMPLICIT:
+        if node.tag not in _IMPLICIT and id(node) not in self.overriding:
             return self.wrong(node, f"the tag {node.tag} is not supported", "bad-tag")
         if text in _WORDS:
             return _WORDS[text]
@@ -258,7 +272,7 @@ class _Builder:
         return text
 
     def check_tag(self, node: yaml.Node, expected: str) -> None:
-        if node.tag != expected:
+        if node.tag != expected and id(node) not in self.overriding:
             self.wrong(node, f"the tag {node.tag} is not supported", "bad-tag")
 
     def wrong(self, node: yaml.Node, message: str, code: str) -> None:

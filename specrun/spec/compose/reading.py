@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from specrun.errors import Place
 from specrun.spec import short, units
+from specrun.spec.compose.gathering import gather
 from specrun.spec.problems import Problem, SpecProblems
-from specrun.spec.template import fill
-from specrun.spec.yamltext import Document, Path, parse
+from specrun.spec.yamltext import Document, Path
 
 Values = dict[str, Any]
 
@@ -48,10 +47,7 @@ def read_compose(
 
     `project` goes over the file's own name; `folder` is taken where there is neither.
     """
-    documents = parse(name, text, lambda one: fill(one, variables, compose=True), merge_keys=True)
-    if len(documents) != 1 or not isinstance(documents[0].value, dict):
-        raise SpecProblems([Problem(Place(name, 1, 1), "expected one mapping with services", "wrong-type")])
-    reader = _Reader(documents[0], project, folder)
+    reader = _Reader(gather(name, text, variables), project, folder)
     found = reader.run()
     if reader.problems:
         raise SpecProblems(reader.problems)
