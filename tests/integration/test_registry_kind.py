@@ -221,6 +221,21 @@ def test_nobody_is_refused_while_its_address_changes(kept: Kept) -> None:
     assert crowd.failures == [] and crowd.answered > 100
 
 
+def test_a_push_without_a_host_goes_to_the_registry_that_it_names(kept: Kept) -> None:
+    here = f"127.0.0.1:{kept.port}"
+    for to, repository, tag in (
+        ("hello:v7", "hello", "v7"),
+        ("library/hello", "library/hello", "latest"),
+        (f"{here}/deep/hello:v8", "deep/hello", "v8"),
+    ):
+        push = "apiVersion: specrun/v1\nkind: Push\nmetadata: {name: p}\n"
+        push += f"spec: {{image: busybox, registry: r, to: '{to}'}}\n"
+        kept.file.write_text(SPEC.format(port=kept.port, more="") + "---\n" + push)
+        kept.host.ok("apply", str(kept.file))
+        assert kept.host.run("plan", str(kept.file)).returncode == 0
+        assert kept.host.ok("search-tags", "-q", f"{here}/{repository}").split() == [tag]
+
+
 def test_a_server_that_is_killed_comes_back(kept: Kept) -> None:
     kept.apply()
     first = kept.pid

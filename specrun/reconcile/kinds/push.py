@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from specrun.errors import SpecrunError
-from specrun.oci.reference import Reference
+from specrun.oci.reference import DEFAULT_DOMAIN, Reference
 from specrun.reconcile.changes import Action, Change, Fact, Found
 from specrun.reconcile.kinds.base import Desk, Task, View
 from specrun.reconcile.kinds.registry import address_of
@@ -71,13 +71,20 @@ class Pushes:
 
 
 def _target(specs: Specs, resource: Resource) -> str:
-    """Where it goes: what `to` says, else the image's own name, at the Registry if one is named."""
+    """Where `to` says, else to the image's own name; at the Registry, if one is named and `to` has no host."""
     spec = _spec(resource)
-    if spec.to or not spec.registry:
+    if not spec.registry:
         return spec.to or spec.image
+    address = address_of(specs.resources[f"registry/{spec.registry}"])
+    if spec.to:
+        return spec.to if _has_host(spec.to) else Reference.parse(f"{address}/{spec.to}").familiar
     image = Reference.parse(spec.image)
-    path = image.path.removeprefix("library/")
-    return f"{address_of(specs.resources[f'registry/{spec.registry}'])}/{path}:{image.tag or 'latest'}"
+    return f"{address}/{image.path.removeprefix('library/')}:{image.tag or 'latest'}"
+
+
+def _has_host(text: str) -> bool:
+    hub = text.startswith((f"{DEFAULT_DOMAIN}/", "index.docker.io/"))
+    return hub or Reference.parse(text).domain != DEFAULT_DOMAIN
 
 
 def _remote(target: str) -> str:

@@ -90,7 +90,8 @@ class PushSpec(Model):
 
     image: ImageReference = Field(description="The image of the store.")
     to: ImageReference | None = Field(
-        default=None, description="Where it goes; by default the image's own name, at `registry` if that is given."
+        default=None,
+        description="Where it goes; by default the image's own name. Without a host it is at `registry`, if given.",
     )
     registry: Name | None = Field(default=None, description="The Registry of these specs that it goes to.")
     dependsOn: list[Dependency] = Field(default_factory=list, description="What must be there first.")
