@@ -50,8 +50,11 @@ def test_there_and_back(host: Host) -> None:
         host.ok("tag", "busybox", name)
         first = host.ok("push", name)
         assert re.search(r"^v7: digest: sha256:[0-9a-f]{64} size: \d+$", first, re.MULTILINE) and ": Pushed" in first
-        assert "Layer already exists" in host.ok("push", name)
-        assert f"Status: Image is up to date for {name}" in host.ok("pull", name)
+        assert "Layer already exists" in host.ok("push", "--disable-content-trust", name)
+        for verb in ("pull", "push"):
+            trusted = host.run(verb, "--disable-content-trust=false", name)
+            assert trusted.returncode == 125 and b"cannot be verified" in trusted.stderr
+        assert f"Status: Image is up to date for {name}" in host.ok("pull", "--disable-content-trust", name)
         before = host.ok("images", "--no-trunc", "-q")
         host.ok("rmi", "-f", name, "busybox")
         pulled = host.ok("pull", name)
@@ -372,6 +375,7 @@ def test_specs_of_push_and_pull(host: Host, tmp_path: Path) -> None:
         done = host.run("plan", str(spec))
         assert done.returncode == 2
         assert "push/published" in done.stdout.decode() and "image/hello" in done.stdout.decode()
+        assert f"{address}/other:v1 has moved: it is sha256:" in done.stdout.decode()
         host.ok("apply", str(spec))
         assert host.run("plan", str(spec)).returncode == 0
         assert host.ok("run", "--rm", "--network", "none", "hello:pulled", "ls", "/changed") == "/changed\n"

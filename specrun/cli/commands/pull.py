@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specrun.cli.options import Command, Option
+from specrun.cli.options import Command, Option, Parsed
 from specrun.errors import SpecrunError, UsageError
 
 TYPE_CHECKING = False
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from specrun.oci.reference import Reference
 
 TLS_VERIFY = Option("--tls-verify", "value", "Verify certificates; false allows plain HTTP too (default true)", "bool")
+CONTENT_TRUST = Option("--disable-content-trust", "flag", "Skip image verification (always true: there is none)")
 COMMAND = Command(
     "pull",
     "[OPTIONS] NAME[:TAG|@DIGEST]",
@@ -19,10 +20,10 @@ COMMAND = Command(
         Option("-a --all-tags", "flag", "Pull all tags of the repository"),
         Option("--platform", "value", "The platform to choose from an index, as linux/amd64"),
         Option("-q --quiet", "flag", "Suppress verbose output"),
+        CONTENT_TRUST,
         TLS_VERIFY,
     ],
     examples=["pull 127.0.0.1:5000/hello:v7", "pull --platform linux/arm64 registry.example.com/hello"],
-    unsupported="--disable-content-trust",
 )
 
 
@@ -35,6 +36,7 @@ def run(arguments: list[str], context: Context) -> int:
     COMMAND.require(options, 1, 1)
     wanted_platform = platform.parse(options.platform) if options.platform else ""
     verify = verified(options.tls_verify)
+    require_no_trust(options)
     reference = Reference.parse(options.arguments[0])
     wanted = [reference]
     if options.all_tags:
@@ -43,6 +45,15 @@ def run(arguments: list[str], context: Context) -> int:
         fetch(one, context, verify=verify, platform=wanted_platform, quiet=options.quiet)
     context.out(f"{reference.name if options.all_tags else reference.canonical}\n")
     return 0
+
+
+def require_no_trust(options: Parsed) -> None:
+    """Raises UsageError where signatures are to be verified."""
+    if "disable_content_trust" in options.given and not options.disable_content_trust:
+        raise UsageError(
+            "--disable-content-trust=false: signatures of Docker Content Trust cannot be verified",
+            hint="name the digest of what you trust: NAME@sha256:...",
+        )
 
 
 def every_tag(reference: Reference, verify: bool) -> list[Reference]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from specrun.cli.commands.pull import TLS_VERIFY, require_no_tag, verified
+from specrun.cli.commands.pull import CONTENT_TRUST, TLS_VERIFY, require_no_tag, require_no_trust, verified
 from specrun.cli.options import Command, Option
 
 TYPE_CHECKING = False
@@ -17,10 +17,10 @@ COMMAND = Command(
     [
         Option("-a --all-tags", "flag", "Push all tags of the repository that are here"),
         Option("-q --quiet", "flag", "Suppress verbose output"),
+        CONTENT_TRUST,
         TLS_VERIFY,
     ],
     examples=["tag hello:v7 127.0.0.1:5000/hello:v7", "push 127.0.0.1:5000/hello:v7"],
-    unsupported="--disable-content-trust",
 )
 
 
@@ -32,6 +32,7 @@ def run(arguments: list[str], context: Context) -> int:
     options = COMMAND.parse(arguments)
     COMMAND.require(options, 1, 1)
     verify = verified(options.tls_verify)
+    require_no_trust(options)
     reference = Reference.parse(options.arguments[0])
     images = ImageStore(context.root())
     if options.all_tags:

@@ -75,6 +75,9 @@ class Images:
             same = not spec_differences(resource, entry) and not input_differences(inputs, entry)
             drifted = entry is not None and entry.made and same
             reason = f"{', '.join(others)} is an image of another {what}"
+            before, now = entry.inputs.get("pull") if entry else "", inputs.get("pull")
+            if spec.pull and before and now and before != now and not spec_differences(resource, entry):
+                reason = f"{spec.pull.reference} has moved: it is {now[:19]}, and was {before[:19]}"
             return placed(Action.REPLACE, resource, reason, moved, drifted=drifted)
         if faults := [image.fault for image in there.values() if image and image.fault]:
             return Change(Action.REPLACE, key, faults[0], drifted=True)
