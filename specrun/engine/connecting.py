@@ -60,7 +60,8 @@ def connect(
             )
             if gets_names:
                 networking.rewrite_resolver(container.record, container.directory)
-            lines = [f"{address}\t{container.config['Hostname']}" for address in _addresses(endpoint)]
+            names = networking.own_names(container.record)
+            lines = [f"{address}\t{names}" for address in _addresses(endpoint)]
             _edit_hosts(container.directory, lambda kept: [*kept, *lines])
         networking.save_wishes(container.directory, [*wishes, wish.document()], durable=container.record.durable)
     _tell(engine, network, container, "connect")

@@ -253,10 +253,18 @@ def hosts_file(record: Record, network: Network) -> bytes:
     gateway, lines = "", ""
     for endpoint in network.joined.endpoints if network.joined else []:
         gateway = gateway or endpoint["gateway"]
-        names = record.config["Hostname"]
+        names = own_names(record)
         for address in (endpoint["address"], endpoint["address6"]):
             lines += f"{address}\t{names}\n" if address else ""
     return (_HOSTS + _extra_hosts(record, gateway) + lines).encode()
+
+
+def own_names(record: Record) -> str:
+    """How /etc/hosts calls the container: its name in its domain, and its first word."""
+    domain = record.config["Domainname"]
+    full = f"{record.config['Hostname']}.{domain}" if domain else record.config["Hostname"]
+    first, dot, _ = full.partition(".")
+    return f"{full} {first}" if dot else full
 
 
 def _extra_hosts(record: Record, gateway: str) -> str:

@@ -92,6 +92,18 @@ def test_a_container_has_an_address_of_the_default_network(host: Host) -> None:
     assert text.endswith("1\n1\n1\n1\n"), "without IPv6 in the network there is none in the container"
 
 
+@pytest.mark.parametrize(
+    ("name", "domain", "names"),
+    [("one", "a.example", "one.a.example one"), ("one.b", "a", "one.b.a one"), ("one.b", "", "one.b one")],
+)
+def test_a_container_finds_itself_by_its_name_in_its_domain(host: Host, name: str, domain: str, names: str) -> None:
+    host.ok("network", "create", "front")
+    host.ok("run", "-d", "--name", "box", "--hostname", name, "--domainname", domain, "busybox", "sleep", "100")
+    host.ok("network", "connect", "front", "box")
+    lines = host.ok("exec", "box", "tail", "-n", "2", "/etc/hosts").splitlines()
+    assert [line.partition("\t")[2] for line in lines] == [names, names]
+
+
 def test_a_published_port_is_reached_from_everywhere(web: Host) -> None:
     port = published(web, "web")
     assert get("127.0.0.1", port) == "hello"
