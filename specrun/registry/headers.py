@@ -84,7 +84,8 @@ def uploaded(text: str) -> int:
 
 def length(text: str) -> int:
     """Content-Length; -1 for what is none."""
-    return int(text) if _NUMBER.fullmatch(text.strip()) else -1
+    match = _NUMBER.fullmatch(text.strip())
+    return int(match[0]) if match else -1
 
 
 def address(base: str, text: str) -> str:

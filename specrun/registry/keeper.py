@@ -263,10 +263,13 @@ def main() -> None:
     os.umask(0o077)
     os.set_inheritable(report, False)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    with locked(f"{folder}/owner", wait=False) as owner:
-        os.truncate(owner, 0)
-        os.pwrite(owner, f"{os.getpid()} {start_time(os.getpid())}".encode(), 0)
-        Keeper(folder, report).run()
+    try:
+        with locked(f"{folder}/owner", wait=False) as owner:
+            os.truncate(owner, 0)
+            os.pwrite(owner, f"{os.getpid()} {start_time(os.getpid())}".encode(), 0)
+            Keeper(folder, report).run()
+    except BlockingIOError:
+        write_all(report, json.dumps({"held": True}).encode())  # by another keeper, for whoever was before us
 
 
 if __name__ == "__main__":

@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SERVE = ["registry", "serve"]
-_HANDED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_HANDED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TZ", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy",
+)  # fmt: skip
 """What the server is told of the environment of whoever starts it."""
 _LISTENING = "0A"
+_STARTS = 5
+"""Attempts, where another keeper is met each time."""
 
 
 class Running:
@@ -69,6 +74,15 @@ class Service:
     def start(self, options: dict[str, str], token: str) -> str:
         """Serve with these options until `stop`; gives the address. Raises SpecrunError with the server's own words."""
         self._write("command.json", options, token)
+        for _ in range(_STARTS):
+            data = self._keep()
+            if "held" not in json.loads(data):
+                return _reported(data)
+            self.stop()  # by a keeper that a killed command had just started
+        raise SpecrunError(f"the registry does not start: others start it too, in {self.folder}")
+
+    def _keep(self) -> bytes:
+        """Start a keeper; gives its report."""
         reading, writing = os.pipe()
         try:
             subprocess.run(
@@ -80,7 +94,7 @@ class Service:
         finally:
             os.close(writing)
         try:
-            return _reported(read_all(reading) or b'{"error": "its keeper did not start"}')
+            return read_all(reading) or b'{"error": "its keeper did not start"}'
         finally:
             os.close(reading)
 

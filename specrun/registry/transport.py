@@ -13,11 +13,15 @@ import ssl
 import threading
 from urllib.parse import quote, urlsplit
 
+from specrun.registry.proxies import proxy_for
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Self
     from urllib.parse import SplitResult
+
+    from specrun.registry.proxies import Proxy
 
 _KEPT = 8
 """Connections to one place that wait for another request."""
@@ -89,13 +93,15 @@ class Connections:
         `connect` are the seconds that connecting, and sending a piece, may take, `read` those that nothing may come.
         """
         parts = urlsplit(address)
-        place = (parts.scheme, parts.netloc)
+        place, target = (parts.scheme, parts.netloc), _target(parts)
+        if parts.scheme == "http" and (proxy := _proxy_of(parts)):
+            target, headers = f"http://{parts.netloc}{target}", {**headers, **proxy.headers}
         connection = self._take(place) or self._connect(parts, connect)
         whole = True
         try:
             connection.sock.settimeout(connect)
             try:
-                connection.request(method, _target(parts), body, headers)
+                connection.request(method, target, body, headers)
             except (BrokenPipeError, ConnectionResetError):
                 whole = False  # it may have answered before it hung up
             connection.sock.settimeout(read)
@@ -120,18 +126,7 @@ class Connections:
             connection.close()
 
     def _connect(self, parts: SplitResult, seconds: float) -> http.client.HTTPConnection:
-        host, port = parts.hostname or "", parts.port
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=self._context)
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=seconds)
-        try:
-            connection.connect()
-        except _FAILURES as error:
-            connection.close()
-            raise _unreachable(error) from error
-        return connection
+        return _connected(parts, seconds, self._context if parts.scheme == "https" else None)
 
     def put_back(self, place: tuple[str, str], connection: http.client.HTTPConnection) -> None:
         """Keep a connection for the next request."""
@@ -221,17 +216,46 @@ def speaks_tls(netloc: str, context: ssl.SSLContext, seconds: float) -> bool:
     TransportError where nothing is.
     """
     parts = urlsplit(f"https://{netloc}")
+    connection = _connected(parts, seconds, None)
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or 443), seconds) as line:
-            try:
-                context.wrap_socket(line, server_hostname=parts.hostname).close()
-            except ssl.SSLError as error:
-                return "ALERT" in (error.reason or "")  # of one who speaks TLS, and wants it otherwise
-            except ConnectionResetError:
-                return False
+        context.wrap_socket(connection.sock, server_hostname=parts.hostname).close()
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")  # of one who speaks TLS, and wants it otherwise
+    except ConnectionResetError:
+        return False
     except _FAILURES as error:
         raise _unreachable(error) from error
+    finally:
+        connection.close()
     return True
+
+
+def _connected(parts: SplitResult, seconds: float, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    """A connection to a place, by a proxy where there is one; with TLS inside where there is a `context`."""
+    proxy, host = _proxy_of(parts), parts.hostname or ""
+    port = parts.port or _PORTS[parts.scheme]
+    where = (host, port) if proxy is None else (proxy.host, proxy.port)
+    connection: http.client.HTTPConnection
+    if context is None:
+        connection = http.client.HTTPConnection(*where, timeout=seconds)
+    else:
+        connection = http.client.HTTPSConnection(*where, timeout=seconds, context=context)
+    if proxy and parts.scheme == "https":
+        connection.set_tunnel(host, port, proxy.headers)
+    try:
+        connection.connect()
+    except _FAILURES as error:
+        connection.close()
+        failure = _unreachable(error)
+        raise type(failure)(f"by the proxy {proxy}: {failure}") if proxy else failure from error
+    return connection
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def _proxy_of(parts: SplitResult) -> Proxy | None:
+    return proxy_for(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
 
 
 def _target(parts: SplitResult) -> str:

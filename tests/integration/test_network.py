@@ -18,6 +18,7 @@ from pyroute2 import IPRoute
 from specrun.network import observation
 from specrun.network.joining import link_local
 from tests.support.host import Host
+from tests.support.ports import free_port
 
 SERVER = "echo hello > /tmp/index.html; exec httpd -f -p 80 -h /tmp"
 
@@ -369,8 +370,7 @@ def echoed(address: str, port: int) -> bool:
 
 
 def test_a_range_of_host_ports_gives_each_container_the_first_that_is_free(host: Host) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        first = probe.getsockname()[1] // 10 * 10
+    first = free_port() // 10 * 10
     found = []
     for name in ("one", "two"):
         words = ["-p", f"127.0.0.1:{first}-{first + 9}:80", "busybox", "sh", "-c", SERVER]

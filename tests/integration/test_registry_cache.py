@@ -25,6 +25,7 @@ from specrun.errors import SpecrunError
 from specrun.registry.protocol import Manifest
 from specrun.registry.storage import Storage
 from tests.support.host import COMMAND
+from tests.support.ports import free_port
 from tests.support.pusher import MANIFEST, Pusher, ask, digest_of, end_server, start_server
 
 EMPTY_INDEX = b'{"schemaVersion": 2, "manifests": []}'
@@ -67,11 +68,7 @@ def our_registry(folder: Path) -> Iterator[Origin]:
 
 @contextmanager
 def docker_registry(folder: Path) -> Iterator[Origin]:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = folder / "config.yml"
     settings.write_text(
         f"version: 0.1\nhttp: {{addr: '127.0.0.1:{port}'}}\n"

@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.host import Host
 from tests.support.images import spoiled
+from tests.support.proxy import Proxy
 from tests.support.registries import (
     PASSWORD,
     USER,
@@ -469,3 +470,50 @@ def test_a_server_that_wants_another_tls_is_not_asked_without(host: Host, author
         thread.join()
     assert done.returncode == 1 and b"handshake failure" in done.stderr, done.stderr
     assert set(beginnings) == {b"\x16"}  # nothing but handshakes
+
+
+@pytest.fixture
+def proxy(host: Host) -> Iterator[Proxy]:
+    """The only way to registry.example."""
+    server = Proxy({"registry.example": "127.0.0.1"})
+    host.environment.update({"HTTPS_PROXY": server.url, "HTTP_PROXY": server.url, "NO_PROXY": "192.0.2.1"})
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_by_a_proxy_over_tls(host: Host, tmp_path: Path, authority: Authority, proxy: Proxy, server: str) -> None:
+    users = htpasswd(tmp_path / "users")
+    with SERVERS[server](tmp_path / "storage", tls=authority, users=users) as address:
+        name = address.replace("127.0.0.1", "registry.example")
+        trust(host, name, authority)
+        host.ok("login", "-u", USER, "-p", PASSWORD, name)
+        there_and_back(host, f"{name}/hello:v1")
+        assert set(proxy.asked) == {f"CONNECT {name}"}
+
+
+def test_by_a_proxy_without_tls(host: Host, tmp_path: Path, proxy: Proxy) -> None:
+    with own_registry(tmp_path / "storage") as address:
+        name = address.replace("127.0.0.1", "registry.example")
+        host.ok("tag", "busybox", f"{name}/hello:v1")
+        host.ok("push", "--tls-verify=false", f"{name}/hello:v1")
+        assert f"PUT http://{name}/v2/hello/manifests/v1" in proxy.asked
+        host.ok("rmi", f"{name}/hello:v1")
+        host.ok("pull", "--tls-verify=false", f"{name}/hello:v1")
+        before = len(proxy.asked)
+        host.ok("pull", f"{address}/hello:v1")
+        assert len(proxy.asked) == before, "who is on this host is asked directly"
+
+
+def test_what_a_proxy_says_is_told(host: Host, proxy: Proxy) -> None:
+    host.environment["HTTPS_PROXY"] = proxy.url.replace("clerk", "stranger")
+    port = proxy.server_port
+    done = host.run("pull", "registry.example/hello")
+    assert done.returncode == 1 and f"by the proxy 127.0.0.1:{port}: ".encode() in done.stderr, done.stderr
+    assert b"407" in done.stderr and b"p%3As" not in done.stderr
+    proxy.close()
+    done = host.run("pull", "registry.example/hello")
+    assert f"by the proxy 127.0.0.1:{port}: Connection refused".encode() in done.stderr
+    host.environment["HTTPS_PROXY"] = "socks5://x"
+    done = host.run("pull", "registry.example/hello")
+    assert b"HTTPS_PROXY names no proxy that can be used: socks5://x" in done.stderr

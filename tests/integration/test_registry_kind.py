@@ -18,6 +18,7 @@ import pytest
 
 from tests.support import leaks
 from tests.support.host import Host
+from tests.support.ports import free_port
 from tests.support.pusher import Pusher, ask, digest_of
 
 EXAMPLE = Path(__file__).parents[2] / "specs/registry.yaml"
@@ -31,9 +32,7 @@ spec: {{listen: "127.0.0.1:{port}"{more}}}
 @pytest.fixture
 def port() -> int:
     """One that nobody has, most likely."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 class Kept:

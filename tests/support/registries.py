@@ -24,13 +24,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.host import COMMAND
+from tests.support.ports import free_port
 
 USER, PASSWORD = "alice", "s3cret-of-alice"
 SERVICE, ISSUER = "the registry", "the issuer"
 
 
 class Authority:
-    """A certificate authority of openssl's making, and certificates of it for 127.0.0.1 and localhost."""
+    """A certificate authority of openssl's making; it certifies 127.0.0.1, localhost and registry.example."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -38,7 +39,7 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt",
                       "-days", "2", "-subj", "/CN=authority of a test")  # fmt: skip
-        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+        (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.example\n")
         self.server = self.issue("server")
 
     def issue(self, name: str) -> tuple[Path, Path]:
@@ -227,14 +228,6 @@ def own_registry(
         process.terminate()
         assert process.wait(30) == 0
         process.stdout.close()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def await_port(address: str) -> None:
